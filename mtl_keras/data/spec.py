@@ -1,0 +1,81 @@
+"""What a model must know of a dataset: its classes, their colours and the range of its depth."""
+
+import colorsys
+import dataclasses
+from typing import Any
+
+IGNORE_LABEL = 255
+
+# Cityscapes' 19 evaluation classes, in the order of their train ids, with the colours of the benchmark
+# (https://www.cityscapes-dataset.com).
+CITYSCAPES_COLORS = {
+    "road": (128, 64, 128),
+    "sidewalk": (244, 35, 232),
+    "building": (70, 70, 70),
+    "wall": (102, 102, 156),
+    "fence": (190, 153, 153),
+    "pole": (153, 153, 153),
+    "traffic light": (250, 170, 30),
+    "traffic sign": (220, 220, 0),
+    "vegetation": (107, 142, 35),
+    "terrain": (152, 251, 152),
+    "sky": (70, 130, 180),
+    "person": (220, 20, 60),
+    "rider": (255, 0, 0),
+    "car": (0, 0, 142),
+    "truck": (0, 0, 70),
+    "bus": (0, 60, 100),
+    "train": (0, 80, 100),
+    "motorcycle": (0, 0, 230),
+    "bicycle": (119, 11, 32),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSpec:
+    """The facts of a dataset that a model keeps in its config.
+
+    Args:
+        name: the dataset's name.
+        classes: class names, in the order of their train ids.
+        palette: one RGB colour (0–255) a class.
+        depth_mean: mean of the valid depth, in metres; the network predicts depth normalised by it.
+        depth_std: standard deviation of the valid depth, in metres.
+        depth_range: least and greatest depth, in metres; predictions are clamped to it, in metrics and exports too.
+    """
+
+    name: str
+    classes: tuple[str, ...] = tuple(CITYSCAPES_COLORS)
+    palette: tuple[tuple[int, int, int], ...] = tuple(CITYSCAPES_COLORS.values())
+    depth_mean: float = 27.0727
+    depth_std: float = 29.1264
+    depth_range: tuple[float, float] = (4.0, 300.0)
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same facts as JSON knows them."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, facts: dict[str, Any]) -> "DataSpec":
+        """Reads what `to_dict` wrote, lists in the place of tuples included."""
+        facts = dict(facts)
+        for key in ("classes", "depth_range"):
+            facts[key] = tuple(facts[key])
+        facts["palette"] = tuple(tuple(color) for color in facts["palette"])
+        return cls(**facts)
+
+
+MINISCAPES = DataSpec("miniscapes")
+
+
+def numbered_classes(num_classes: int) -> DataSpec:
+    """A spec for classes that have no names, in colours spread around the wheel; depth as in Miniscapes."""
+    # The golden ratio keeps neighbours far apart, however many there are.
+    hues = [(index * 0.618034) % 1.0 for index in range(num_classes)]
+    palette = tuple(tuple(round(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.65, 0.9)) for hue in hues)
+    names = tuple(f"class {index}" for index in range(num_classes))
+    return dataclasses.replace(MINISCAPES, name="numbered", classes=names, palette=palette)

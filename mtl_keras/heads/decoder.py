@@ -1,0 +1,54 @@
+"""DeepLabV3+ decoder: deep features meet those at 1/4 scale.
+
+Chen et al., "Encoder-Decoder with Atrous Separable Convolution for Semantic Image Segmentation",
+https://arxiv.org/abs/1802.02611; report, section 3.
+"""
+
+from keras import layers
+
+from mtl_keras.layers import BilinearUpsampling, block, conv_bn_relu, torch_uniform
+
+FILTERS = 256
+SKIP_FILTERS = 48
+
+
+@block
+def decoder(deep, shallow, *, scale: int):
+    """Features at 1/4 scale from deep and shallow ones, as far as the last convolution.
+
+    Args:
+        deep: (batch, h, w, 256), from the ASPP.
+        shallow: (batch, scale·h, scale·w, channels), the encoder's features at 1/4 scale.
+        scale: how many times larger the shallow map is.
+
+    Returns:
+        (batch, scale·h, scale·w, 256).
+    """
+    shallow = conv_bn_relu(shallow, SKIP_FILTERS, name="skip")
+    deep = BilinearUpsampling(scale, name="upsample")(deep)
+    x = layers.Concatenate(name="concatenate")([deep, shallow])
+    return _two_convolutions(x)
+
+
+@block
+def refine(x):
+    """The decoder without a skip connection, at its input's scale: (batch, h, w, channels) → (batch, h, w, 256)."""
+    return _two_convolutions(x)
+
+
+def _two_convolutions(x):
+    x = conv_bn_relu(x, FILTERS, 3, name="refine1")
+    return conv_bn_relu(x, FILTERS, 3, name="refine2")
+
+
+@block
+def predictor(x, *, channels: int, scale: int = 4):
+    """Predictions at the image's size, float32 under every precision: (batch, h, w, c) → (batch, 4h, 4w, channels).
+
+    The last 1×1 convolution has a bias and no activation; what it gives is upsampled bilinearly.
+    """
+    uniform = torch_uniform(x.shape[-1])
+    x = layers.Conv2D(
+        channels, 1, kernel_initializer=uniform, bias_initializer=uniform, dtype="float32", name="predict"
+    )(x)
+    return BilinearUpsampling(scale, dtype="float32", name="upsample")(x)

@@ -1,0 +1,161 @@
+"""The few layers and blocks that every topology is built of."""
+
+import functools
+from collections.abc import Callable
+
+import keras
+from keras import layers, ops
+
+# What torchvision's networks use (Keras' own defaults are 1e-3 and 0.99). Keras' momentum 0.9 is PyTorch's 0.1.
+BATCH_NORM_EPSILON = 1e-5
+BATCH_NORM_MOMENTUM = 0.9
+
+
+def block(function: Callable) -> Callable:
+    """Turns a function of tensors into one named part of a model.
+
+    The part is a functional sub-model: summaries show it as one row, its weights carry its name, and an export needs
+    no custom code for it. The decorated function takes one more keyword, `name`.
+    """
+
+    @functools.wraps(function)
+    def build(*tensors, name: str, **options):
+        inputs = [keras.Input(tensor.shape[1:], dtype=tensor.dtype) for tensor in tensors]
+        with keras.name_scope(name):
+            outputs = function(*inputs, **options)
+        part = keras.Model(inputs[0] if len(inputs) == 1 else inputs, outputs, name=name)
+        return part(tensors[0] if len(tensors) == 1 else list(tensors))
+
+    return build
+
+
+def torch_uniform(fan_in: int) -> keras.initializers.Initializer:
+    """PyTorch's default initialisation of a convolution: uniform in ±1/sqrt(fan_in)."""
+    bound = fan_in**-0.5
+    return keras.initializers.RandomUniform(-bound, bound)
+
+
+def conv_bn_relu(x, filters: int, kernel_size: int = 1, *, dilation_rate: int = 1, name: str):
+    """A convolution without bias, batch normalisation and ReLU, as every convolution of the heads but the last one."""
+    x = layers.Conv2D(
+        filters,
+        kernel_size,
+        padding="same",
+        dilation_rate=dilation_rate,
+        use_bias=False,
+        kernel_initializer=torch_uniform(x.shape[-1] * kernel_size**2),
+        name=f"{name}_conv",
+    )(x)
+    return layers.ReLU(name=f"{name}_relu")(batch_norm(x, name=f"{name}_bn"))
+
+
+def batch_norm(x, *, name: str):
+    """Batch normalisation over all but the channels, with torchvision's epsilon and momentum."""
+    return layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, epsilon=BATCH_NORM_EPSILON, name=name)(x)
+
+
+@keras.saving.register_keras_serializable("mtl_keras")
+class PixelNormalization(layers.Layer):
+    """Takes RGB 0–255 to the mean and deviation that the encoder's weights were trained with.
+
+    Args:
+        mean: three means, on the 0–255 scale.
+        std: three standard deviations, on the 0–255 scale.
+        output_stride: what height and width must be a multiple of.
+
+    Input and output are (batch, height, width, 3); the output has the layer's compute dtype. Raises `ValueError` for
+    a height or width that is not a multiple of the output stride, where the size is known.
+    """
+
+    def __init__(self, mean, std, output_stride: int, **kwargs):
+        # Inputs stay as they come: half precision would round the raw values 0–255 before they are centred.
+        super().__init__(autocast=False, **kwargs)
+        self.mean = tuple(mean)
+        self.std = tuple(std)
+        self.output_stride = output_stride
+
+    def call(self, images):
+        check_size(images.shape[1:3], self.output_stride)
+        images = ops.cast(images, "float32")
+        scale = ops.convert_to_tensor([1.0 / std for std in self.std], dtype="float32")
+        offset = ops.convert_to_tensor([-m / s for m, s in zip(self.mean, self.std, strict=True)], dtype="float32")
+        return ops.cast(images * scale + offset, self.compute_dtype)
+
+    def compute_output_spec(self, images):
+        return keras.KerasTensor(images.shape, dtype=self.compute_dtype)
+
+    def get_config(self):
+        return {**super().get_config(), "mean": self.mean, "std": self.std, "output_stride": self.output_stride}
+
+
+def check_size(size, multiple: int) -> None:
+    """Raises `ValueError`, naming the next size that fits, if a known height or width is not a multiple."""
+    if all(side is None or side % multiple == 0 for side in size):
+        return
+    height, width = (None if side is None else -(-side // multiple) * multiple for side in size)
+    raise ValueError(
+        f"the image is {size[0]}x{size[1]} (height x width), but this model needs multiples of {multiple}: "
+        f"pad it to {height}x{width}, or use predict_images, which pads and crops by itself"
+    )
+
+
+@keras.saving.register_keras_serializable("mtl_keras")
+class BilinearUpsampling(layers.Layer):
+    """Upsamples by a whole factor, bilinear with half-pixel centres and repeated edges.
+
+    Equals `torch.nn.functional.interpolate(mode="bilinear", align_corners=False)`. An output pixel is a weighted sum
+    of two shifted copies of the input along each axis; the copies are stacked and reshaped, so the height and width
+    may stay free in an exported graph, which `keras.layers.UpSampling2D` does not allow.
+
+    Input (batch, height, width, channels); output (batch, factor·height, factor·width, channels).
+    """
+
+    def __init__(self, factor: int, **kwargs):
+        super().__init__(**kwargs)
+        self.factor = factor
+
+    def call(self, x):
+        return self._upsample_axis(self._upsample_axis(x, axis=1), axis=2)
+
+    def _upsample_axis(self, x, axis: int):
+        before, after = _shifted(x, axis)
+        phases = []
+        for phase in range(self.factor):
+            # Where this output pixel lies between the centres of two input pixels.
+            position = (phase + 0.5) / self.factor - 0.5
+            neighbour, weight = (before, -position) if position < 0 else (after, position)
+            phases.append(x if weight == 0 else x * (1.0 - weight) + neighbour * weight)
+        stacked = ops.stack(phases, axis=axis + 1)
+        shape = list(ops.shape(x))
+        static = x.shape
+        shape = [size if static[i] is None else static[i] for i, size in enumerate(shape)]
+        shape[axis] = shape[axis] * self.factor
+        return ops.reshape(stacked, shape)
+
+    def compute_output_spec(self, x):
+        batch, height, width, channels = x.shape
+        sides = (None if side is None else side * self.factor for side in (height, width))
+        return keras.KerasTensor((batch, *sides, channels), dtype=self.compute_dtype)
+
+    def get_config(self):
+        return {**super().get_config(), "factor": self.factor}
+
+
+def _shifted(x, axis: int):
+    """The input moved by one pixel along an axis in either direction, the edge repeated."""
+    if axis == 1:
+        first, last, head, tail = x[:, :1], x[:, -1:], x[:, :-1], x[:, 1:]
+    else:
+        first, last, head, tail = x[:, :, :1], x[:, :, -1:], x[:, :, :-1], x[:, :, 1:]
+    return ops.concatenate([first, head], axis=axis), ops.concatenate([tail, last], axis=axis)
+
+
+@keras.saving.register_keras_serializable("mtl_keras")
+class SpreadLike(layers.Layer):
+    """Spreads a (batch, 1, 1, channels) map over the height and width of another."""
+
+    def call(self, pooled, like):
+        return pooled + ops.zeros_like(like[..., :1])
+
+    def compute_output_spec(self, pooled, like):
+        return keras.KerasTensor((*like.shape[:-1], pooled.shape[-1]), dtype=self.compute_dtype)

@@ -1,0 +1,76 @@
+"""Losses over valid pixels.
+
+Invalid pixels are masked before anything is computed of them, so that neither the loss nor its gradient is ever NaN.
+Both losses work in any `compile`; a batch without a single valid pixel costs nothing.
+"""
+
+import keras
+from keras import ops
+
+from mtl_keras.data.spec import IGNORE_LABEL
+
+
+def valid_labels(labels, num_classes: int):
+    """Where `labels` is the id of a class, and the labels with 0 where it is not (ignore, 255, among them)."""
+    labels = ops.cast(labels, "int32")
+    valid = ops.logical_and(labels >= 0, labels < num_classes)
+    return valid, ops.where(valid, labels, 0)
+
+
+def valid_depth(depth):
+    """Where `depth` (metres) is measured, and the depth with 1 m where it is not (0, negative or NaN)."""
+    depth = ops.cast(depth, "float32")
+    valid = ops.logical_and(depth > 0, ops.isfinite(depth))
+    return valid, ops.where(valid, depth, 1.0)
+
+
+@keras.saving.register_keras_serializable("mtl_keras")
+class SegmentationLoss(keras.losses.Loss):
+    """Mean cross entropy over the valid pixels of a batch (original framework's definition).
+
+    Call arguments: labels (batch, height, width), integers with 255 = ignore; logits (batch, height, width, classes).
+    Returns a scalar.
+    """
+
+    def __init__(self, ignore_label: int = IGNORE_LABEL, name: str = "semseg_loss", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.ignore_label = ignore_label
+
+    def call(self, y_true, y_pred):
+        valid, labels = valid_labels(y_true, y_pred.shape[-1])
+        valid = ops.logical_and(valid, ops.not_equal(ops.cast(y_true, "int32"), self.ignore_label))
+        losses = ops.sparse_categorical_crossentropy(labels, y_pred, from_logits=True)
+        valid = ops.cast(valid, losses.dtype)
+        return ops.sum(losses * valid) / ops.maximum(ops.sum(valid), 1.0)
+
+    def get_config(self):
+        return {**super().get_config(), "ignore_label": self.ignore_label}
+
+
+@keras.saving.register_keras_serializable("mtl_keras")
+class DepthLoss(keras.losses.Loss):
+    """Mean squared error of normalised depth (original framework's definition).
+
+    The mean is taken over each image's valid pixels and then over the images that have any.
+
+    Args:
+        std: standard deviation in metres that depth is normalised by; the mean cancels out.
+
+    Call arguments: true and predicted depth, (batch, height, width, 1) in metres, where a true 0 is invalid. Returns
+    a scalar.
+    """
+
+    def __init__(self, std: float = 29.1264, name: str = "depth_loss", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.std = std
+
+    def call(self, y_true, y_pred):
+        valid, depth = valid_depth(y_true)
+        errors = ops.where(valid, (y_pred - depth) / self.std, 0.0)
+        pixels = ops.sum(ops.cast(valid, "float32"), axis=(1, 2, 3))
+        means = ops.sum(ops.square(errors), axis=(1, 2, 3)) / ops.maximum(pixels, 1.0)
+        images = ops.sum(ops.cast(pixels > 0, "float32"))
+        return ops.sum(means) / ops.maximum(images, 1.0)
+
+    def get_config(self):
+        return {**super().get_config(), "std": self.std}

@@ -1,0 +1,122 @@
+"""A functional model that knows its tasks: their joint loss, their metrics and the grader."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from mtl_keras.data.spec import DataSpec
+from mtl_keras.losses import DepthLoss, SegmentationLoss, valid_depth, valid_labels
+from mtl_keras.metrics import MeanIoU, SILogRMSE, grader
+
+TASKS = ("semseg", "depth")
+
+
+@keras.saving.register_keras_serializable("mtl_keras")
+class MultiTaskModel(keras.Model):
+    """A functional `keras.Model` from images to semantic segmentation and depth.
+
+    Train it like any other: `model.compile("adam")`, then `model.fit`, with labels
+    `{"semseg": (batch, height, width) ids, 255 = ignore, "depth": (batch, height, width, 1) metres, 0 = invalid}`.
+    The logs are `loss`, `semseg_loss`, `depth_loss`, `miou`, `silog` and `grader`.
+
+    Args:
+        inputs: the input `image`, (batch, height, width, 3), RGB 0–255.
+        outputs: a dict with `semseg`, (batch, height, width, classes) logits, and `depth`, (batch, height, width, 1)
+            metres, and, where a task is predicted more than once, others named `semseg_…` and `depth_…`.
+        spec: what the model must know of its dataset.
+        architecture: the options that the model was built with, kept for those who load it.
+    """
+
+    def __init__(self, inputs, outputs, name=None, *, spec: DataSpec, architecture=None, **kwargs):
+        super().__init__(inputs=inputs, outputs=outputs, name=name, **kwargs)
+        self.spec = spec
+        self.architecture = dict(architecture or {})
+        self.task_losses = {"semseg": SegmentationLoss(), "depth": DepthLoss(spec.depth_std)}
+        self.task_weights = dict.fromkeys(TASKS, 0.5)
+        self.task_loss_means = {task: keras.metrics.Mean(name=f"{task}_loss") for task in TASKS}
+        self.miou = MeanIoU(spec.num_classes)
+        self.silog = SILogRMSE(spec.depth_range)
+
+    def compile(self, optimizer="adam", *, loss=None, loss_weights=None, **kwargs):
+        """Configures training.
+
+        Args:
+            optimizer: as in `keras.Model.compile`.
+            loss: a dict with a loss for `semseg`, `depth` or both; the report's where a task is not named.
+            loss_weights: a dict with the weights of both tasks; 0.5 each by default.
+            **kwargs: as in `keras.Model.compile`, but for metrics, which the model brings.
+        """
+        for argument, given in (("loss", loss or {}), ("loss_weights", loss_weights or {})):
+            if unknown := set(given) - set(TASKS):
+                raise ValueError(f"{argument}: no task '{unknown.pop()}'; the tasks are {' and '.join(TASKS)}")
+        self.task_losses.update(loss or {})
+        self.task_weights.update(loss_weights or {})
+        super().compile(optimizer=optimizer, **kwargs)
+
+    def get_compile_config(self):
+        return {"optimizer": keras.saving.serialize_keras_object(self.optimizer), "loss_weights": self.task_weights}
+
+    def compile_from_config(self, config):
+        optimizer = keras.saving.deserialize_keras_object(config["optimizer"])
+        self.compile(optimizer, loss_weights=config["loss_weights"])
+        self.optimizer.build(self.trainable_variables)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """The weighted sum of the tasks' losses; that of a task with several predictions is their mean."""
+        weights = _label_weights(y, self.spec.num_classes)
+        total = 0.0
+        for task in TASKS:
+            losses = [self.task_losses[task](y[task], y_pred[name]) for name in self.predictions_of(task)]
+            loss = sum(losses) / len(losses)
+            self.task_loss_means[task].update_state(loss, weights[task])
+            total = total + self.task_weights[task] * loss
+        return sum(self.losses, total)
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        self.miou.update_state(y["semseg"], y_pred["semseg"])
+        self.silog.update_state(y["depth"], y_pred["depth"])
+        return self.get_metrics_result()
+
+    def get_metrics_result(self):
+        means = {task: mean.result() for task, mean in self.task_loss_means.items()}
+        loss = sum(self.task_weights[task] * mean for task, mean in means.items())
+        miou, silog = self.miou.result(), self.silog.result()
+        return {
+            "loss": sum(self.losses, loss),
+            **{f"{task}_loss": mean for task, mean in means.items()},
+            "miou": miou,
+            "silog": silog,
+            "grader": grader(miou, silog),
+        }
+
+    def predict(self, *args, **kwargs):
+        """As `keras.Model.predict`, with depth clamped to the dataset's range."""
+        predictions = super().predict(*args, **kwargs)
+        for name in self.predictions_of("depth"):
+            predictions[name] = np.clip(predictions[name], *self.spec.depth_range)
+        return predictions
+
+    def predictions_of(self, task: str) -> list[str]:
+        """The names of a task's predictions, the final one among them."""
+        return [name for name in self.output if name == task or name.startswith(f"{task}_")]
+
+    def get_config(self):
+        return {**super().get_config(), "spec": self.spec.to_dict(), "architecture": dict(self.architecture)}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = dict(config)
+        spec = DataSpec.from_dict(config.pop("spec"))
+        architecture = config.pop("architecture")
+        graph = keras.Model.from_config(config, custom_objects=custom_objects)
+        return cls(graph.inputs[0], graph.output, name=graph.name, spec=spec, architecture=architecture)
+
+
+def _label_weights(labels, num_classes: int):
+    """What a batch's losses weigh in an epoch's mean: by valid pixels, and by images with valid depth."""
+    semseg, _ = valid_labels(labels["semseg"], num_classes)
+    depth, _ = valid_depth(labels["depth"])
+    return {
+        "semseg": ops.mean(ops.cast(semseg, "float32")),
+        "depth": ops.mean(ops.cast(ops.any(depth, axis=(1, 2, 3)), "float32")),
+    }

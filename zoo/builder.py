@@ -1,0 +1,100 @@
+"""`build`: one call for every model that the zoo can name."""
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Sequence
+
+import keras
+
+import zoo
+from mtl_keras.data.spec import MINISCAPES, DataSpec, numbered_classes
+from mtl_keras.encoders import output_stride, resnet
+from mtl_keras.errors import UserError
+from mtl_keras.layers import PixelNormalization
+from mtl_keras.model import MultiTaskModel
+from zoo.heads import Features, Heads
+
+# Of ImageNet, on the 0–255 scale (torchvision).
+PIXEL_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
+PIXEL_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
+
+
+def topologies() -> dict[str, Callable]:
+    """The topologies by name: every module of the zoo that has a function of its own name is one."""
+    found = {}
+    for module in pkgutil.iter_modules(zoo.__path__):
+        function = getattr(importlib.import_module(f"zoo.{module.name}"), module.name, None)
+        if callable(function):
+            found[module.name] = function
+    return found
+
+
+def build(
+    arch: str,
+    *,
+    encoder: str = "resnet34",
+    dilation: Sequence[bool] = (False, False, True),
+    aspp: bool = True,
+    skip: bool = True,
+    aspp_rates: Sequence[int] = (3, 6, 9),
+    num_classes: int | None = None,
+    spec: DataSpec | None = None,
+    weights: str | None = None,
+    name: str | None = None,
+) -> MultiTaskModel:
+    """Builds a model that takes raw RGB images and predicts semantic segmentation and depth.
+
+    ```python
+    model = zoo.build("branched")
+    model.compile("adam")
+    predictions = model.predict(images)  # {"semseg": (batch, height, width, 19), "depth": (batch, height, width, 1)}
+    ```
+
+    Args:
+        arch: "joint", "branched" or "distillation".
+        encoder: "resnet18", "resnet34", "resnet50" or "resnet101".
+        dilation: for the encoder's layer2, layer3 and layer4, whether dilation replaces the stride. None of them gives
+            output stride 32, the last 16, the last two 8; height and width must be multiples of it.
+        aspp: whether the deepest features go through atrous spatial pyramid pooling.
+        skip: whether the decoder joins features at 1/4 scale.
+        aspp_rates: dilation rates of the ASPP's three 3×3 convolutions.
+        num_classes: number of classes where no `spec` is given; 19, Cityscapes', by default.
+        spec: classes and depth statistics of the dataset; Miniscapes' by default.
+        weights: where the encoder's weights come from; random if None.
+        name: the model's name; its arch by default.
+
+    Raises:
+        UserError: for a name that is unknown or a dilation that cannot be built.
+    """
+    functions = topologies()
+    if arch not in functions:
+        raise UserError(f"arch: '{arch}' is unknown; use one of {', '.join(functions)}")
+    dilation = checked_dilation(dilation)
+    spec = spec or (MINISCAPES if num_classes in (None, MINISCAPES.num_classes) else numbered_classes(num_classes))
+    heads = Heads(spec, aspp=aspp, skip=skip, aspp_rates=tuple(aspp_rates))
+    stride = output_stride(dilation)
+
+    image = keras.Input((None, None, 3), dtype="float32", name="image")
+    x = PixelNormalization(PIXEL_MEAN, PIXEL_STD, stride, name="normalization")(image)
+    x = resnet(x, variant=encoder, dilation=dilation, name="encoder")
+    outputs = functions[arch](Features(x["layer4"], x["layer1"], stride // 4), heads)
+    architecture = {
+        "arch": arch,
+        "encoder": encoder,
+        "dilation": dilation,
+        "aspp": aspp,
+        "skip": skip,
+        "aspp_rates": heads.aspp_rates,
+    }
+    return MultiTaskModel(image, outputs, name=name or arch, spec=spec, architecture=architecture)
+
+
+def checked_dilation(dilation: Sequence[bool]) -> tuple[bool, bool, bool]:
+    """The flags as a tuple; raises `UserError` unless a dilated stage is followed by dilated ones."""
+    flags = tuple(bool(flag) for flag in dilation)
+    if len(flags) != 3 or sorted(flags) != list(flags):
+        raise UserError(
+            f"dilation: {','.join(map(str, flags))} cannot be built; give a flag for layer2, layer3 and layer4, "
+            "such as (False, False, True), with every stage after a dilated one dilated too"
+        )
+    return flags
