@@ -6,6 +6,8 @@ from collections.abc import Callable
 import keras
 from keras import layers, ops
 
+from mtl_keras.initializers import TorchUniform
+
 # What torchvision's networks use (Keras' own defaults are 1e-3 and 0.99). Keras' momentum 0.9 is PyTorch's 0.1.
 BATCH_NORM_EPSILON = 1e-5
 BATCH_NORM_MOMENTUM = 0.9
@@ -29,12 +31,6 @@ def block(function: Callable) -> Callable:
     return build
 
 
-def torch_uniform(fan_in: int) -> keras.initializers.Initializer:
-    """PyTorch's default initialisation of a convolution: uniform in ±1/sqrt(fan_in)."""
-    bound = fan_in**-0.5
-    return keras.initializers.RandomUniform(-bound, bound)
-
-
 def conv_bn_relu(x, filters: int, kernel_size: int = 1, *, dilation_rate: int = 1, name: str):
     """A convolution without bias, batch normalisation and ReLU, as every convolution of the heads but the last one."""
     x = layers.Conv2D(
@@ -43,7 +39,7 @@ def conv_bn_relu(x, filters: int, kernel_size: int = 1, *, dilation_rate: int = 
         padding="same",
         dilation_rate=dilation_rate,
         use_bias=False,
-        kernel_initializer=torch_uniform(x.shape[-1] * kernel_size**2),
+        kernel_initializer=TorchUniform(x.shape[-1] * kernel_size**2),
         name=f"{name}_conv",
     )(x)
     return layers.ReLU(name=f"{name}_relu")(batch_norm(x, name=f"{name}_bn"))

@@ -31,8 +31,7 @@ class MultiTaskModel(keras.Model):
         super().__init__(inputs=inputs, outputs=outputs, name=name, **kwargs)
         self.spec = spec
         self.architecture = dict(architecture or {})
-        self.task_losses = {"semseg": SegmentationLoss(), "depth": DepthLoss(spec.depth_std)}
-        self.task_weights = dict.fromkeys(TASKS, 0.5)
+        self.task_losses, self.task_weights = self._default_losses(), dict.fromkeys(TASKS, 0.5)
         self.task_loss_means = {task: keras.metrics.Mean(name=f"{task}_loss") for task in TASKS}
         self.miou = MeanIoU(spec.num_classes)
         self.silog = SILogRMSE(spec.depth_range)
@@ -49,20 +48,27 @@ class MultiTaskModel(keras.Model):
         for argument, given in (("loss", loss or {}), ("loss_weights", loss_weights or {})):
             if unknown := set(given) - set(TASKS):
                 raise ValueError(f"{argument}: no task '{unknown.pop()}'; the tasks are {' and '.join(TASKS)}")
-        self.task_losses.update(loss or {})
-        self.task_weights.update(loss_weights or {})
+        self.task_losses = {**self._default_losses(), **(loss or {})}
+        self.task_weights = {**dict.fromkeys(TASKS, 0.5), **(loss_weights or {})}
         super().compile(optimizer=optimizer, **kwargs)
 
+    def _default_losses(self):
+        return {"semseg": SegmentationLoss(), "depth": DepthLoss(self.spec.depth_std)}
+
     def get_compile_config(self):
-        return {"optimizer": keras.saving.serialize_keras_object(self.optimizer), "loss_weights": self.task_weights}
+        if not self.compiled:
+            return {}
+        losses = {task: keras.saving.serialize_keras_object(loss) for task, loss in self.task_losses.items()}
+        return {**super().get_compile_config(), "loss": losses, "loss_weights": dict(self.task_weights)}
 
     def compile_from_config(self, config):
-        optimizer = keras.saving.deserialize_keras_object(config["optimizer"])
-        self.compile(optimizer, loss_weights=config["loss_weights"])
+        self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The weighted sum of the tasks' losses; that of a task with several predictions is their mean."""
+        if sample_weight is not None:
+            raise ValueError("sample_weight: not supported; mark what must not count as ignore (255, or depth 0)")
         weights = _label_weights(y, self.spec.num_classes)
         total = 0.0
         for task in TASKS:
@@ -113,10 +119,10 @@ class MultiTaskModel(keras.Model):
 
 
 def _label_weights(labels, num_classes: int):
-    """What a batch's losses weigh in an epoch's mean: by valid pixels, and by images with valid depth."""
+    """What a batch's losses weigh in an epoch's mean: its valid pixels, and its images with valid depth."""
     semseg, _ = valid_labels(labels["semseg"], num_classes)
     depth, _ = valid_depth(labels["depth"])
     return {
-        "semseg": ops.mean(ops.cast(semseg, "float32")),
-        "depth": ops.mean(ops.cast(ops.any(depth, axis=(1, 2, 3)), "float32")),
+        "semseg": ops.sum(ops.cast(semseg, "float32")),
+        "depth": ops.sum(ops.cast(ops.any(depth, axis=(1, 2, 3)), "float32")),
     }

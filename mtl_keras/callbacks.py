@@ -1,0 +1,215 @@
+"""What happens beside the steps of a run: its table, TensorBoard, pictures, checkpoints and progress.
+
+Logs stay on the device: a callback converts what it reads when it reads it, so that no step waits for the host.
+"""
+
+import csv
+import io
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from mtl_keras import viz
+from mtl_keras.checkpoints import StateFiles, training_state, weights_of, write_tensors
+from mtl_keras.event_writer import EventWriter
+from mtl_keras.files import write_text
+
+Logs = Mapping[str, Any] | None
+
+
+class CallbackList(keras.callbacks.CallbackList):
+    """Keras' list, but for the logs of a batch: they reach the callbacks as they are, on the device."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        for callback in self.callbacks:
+            callback.on_train_batch_end(batch, logs)
+
+    def on_test_batch_end(self, batch, logs=None):
+        for callback in self.callbacks:
+            callback.on_test_batch_end(batch, logs)
+
+
+def numbers(logs: Logs) -> dict[str, float]:
+    """Logs as Python floats; waits for the device."""
+    return {name: float(keras.ops.convert_to_numpy(value)) for name, value in (logs or {}).items()}
+
+
+class Clock(keras.callbacks.Callback):
+    """Counts the steps and the seconds of a run, over all its sittings, and knows an epoch's learning rate.
+
+    Args:
+        step: steps done before.
+        seconds: seconds spent before.
+    """
+
+    def __init__(self, step: int = 0, seconds: float = 0.0):
+        super().__init__()
+        self.step = step
+        self.learning_rate = 0.0
+        self._started = time.monotonic() - seconds
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._started
+
+    def on_epoch_begin(self, epoch, logs=None):
+        # At the epoch's end the schedule is at the next epoch's rate already.
+        self.learning_rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.step += 1
+
+
+class MetricsTable(keras.callbacks.Callback):
+    """`metrics.csv`: a row an epoch, with the epoch's number, step, seconds and learning rate before its logs.
+
+    Args:
+        path: the file. Rows that it has already are kept up to the epoch that training starts with.
+        clock: the run's clock.
+    """
+
+    def __init__(self, path: Path, clock: Clock, initial_epoch: int = 0):
+        super().__init__()
+        self.path = path
+        self.clock = clock
+        rows = read_metrics(path) if path.exists() else []
+        self.rows = [row for row in rows if row["epoch"] <= initial_epoch]
+
+    def on_epoch_end(self, epoch, logs=None):
+        place = {"epoch": epoch + 1, "step": self.clock.step, "seconds": round(self.clock.seconds, 1)}
+        self.rows.append({**place, "learning_rate": self.clock.learning_rate, **numbers(logs)})
+        text = io.StringIO()
+        writer = csv.DictWriter(text, fieldnames=list(self.rows[-1]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_text(self.path, text.getvalue())
+
+
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """The rows of a `metrics.csv`."""
+    with open(path, newline="", encoding="utf-8") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+class TensorBoard(keras.callbacks.Callback):
+    """Scalars of every epoch for TensorBoard, written without TensorFlow.
+
+    Args:
+        writer: where events go.
+        clock: the run's clock.
+        extra: further scalars, asked for at each epoch's end.
+    """
+
+    def __init__(self, writer: EventWriter, clock: Clock, extra: Callable[[], Mapping[str, float]] = dict):
+        super().__init__()
+        self.writer = writer
+        self.clock = clock
+        self.extra = extra
+
+    def on_epoch_end(self, epoch, logs=None):
+        scalars = {**numbers(logs), "learning_rate": self.clock.learning_rate, **self.extra()}
+        self.writer.scalars(scalars, step=epoch + 1)
+        self.writer.flush()
+
+
+class Pictures(keras.callbacks.Callback):
+    """A grid of predictions after every epoch, as a file and for TensorBoard, with histograms of depth.
+
+    Args:
+        images: (batch, height, width, 3), 0–255.
+        labels: a dict with the images' `semseg` and `depth`.
+        folder: where the PNG files go.
+        writer: where TensorBoard's copies go.
+    """
+
+    def __init__(self, images: np.ndarray, labels: Mapping[str, np.ndarray], folder: Path, writer: EventWriter):
+        super().__init__()
+        self.images = images
+        self.labels = labels
+        self.folder = folder
+        self.writer = writer
+
+    def on_epoch_end(self, epoch, logs=None):
+        predictions = self.model.predict(self.images, batch_size=len(self.images), verbose=0)
+        grid = viz.prediction_grid(self.images, self.labels, predictions, self.model.spec)
+        viz.save_png(self.folder / f"epoch_{epoch + 1:03d}.png", grid)
+        self.writer.image("predictions", grid, step=epoch + 1)
+        depth = self.labels["depth"]
+        self.writer.histogram("depth/true", depth[depth > 0], step=epoch + 1)
+        self.writer.histogram("depth/predicted", predictions["depth"], step=epoch + 1)
+        self.writer.flush()
+
+
+class BestWeights(keras.callbacks.Callback):
+    """Keeps the weights of the epoch with the best validation grader.
+
+    While the grader is clamped to zero, the difference that it would be made of decides: mIoU − SI-logRMSE.
+
+    Args:
+        path: the safetensors file.
+        best: the best so far, as `rank` gives it.
+    """
+
+    def __init__(self, path: Path, best: tuple[float, float] | None = None):
+        super().__init__()
+        self.path = path
+        self.best = best
+
+    def on_epoch_end(self, epoch, logs=None):
+        validation = {name[4:]: value for name, value in numbers(logs).items() if name.startswith("val_")}
+        rank = rank_of(validation)
+        if self.best is not None and rank <= tuple(self.best):
+            return
+        self.best = rank
+        model = self.model
+        facts = {
+            "architecture": model.architecture,
+            "spec": model.spec.to_dict(),
+            "epoch": epoch + 1,
+            "metrics": validation,
+        }
+        write_tensors(self.path, weights_of(model), facts)
+
+
+def rank_of(metrics: Mapping[str, float]) -> tuple[float, float]:
+    """What runs and epochs are compared by: the grader, then mIoU − SI-logRMSE; NaN counts as nothing."""
+    difference = np.nan_to_num(metrics["miou"], nan=0.0) - np.nan_to_num(metrics["silog"], nan=100.0)
+    return float(metrics["grader"]), float(difference)
+
+
+class LastState(keras.callbacks.Callback):
+    """Saves what training needs to go on from: at each epoch's end, and every few minutes within one.
+
+    Args:
+        files: where states go.
+        clock: the run's clock.
+        best: whose best value is part of the state.
+        steps_per_epoch: steps of an epoch.
+        every: minutes between saves within an epoch.
+    """
+
+    def __init__(self, files: StateFiles, clock: Clock, best: BestWeights, steps_per_epoch: int, every: float):
+        super().__init__()
+        self.files = files
+        self.clock = clock
+        self.best = best
+        self.steps_per_epoch = steps_per_epoch
+        self.every = every
+        self._saved = time.monotonic()
+
+    def on_train_batch_end(self, batch, logs=None):
+        # The state at an epoch's last step would leave its validation out; the epoch's end saves right after it.
+        if time.monotonic() - self._saved > 60 * self.every and self.clock.step % self.steps_per_epoch:
+            self.save()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.save()
+
+    def save(self) -> None:
+        facts = {"step": self.clock.step, "seconds": self.clock.seconds, "best": self.best.best}
+        self.files.save(self.clock.step, training_state(self.model), facts)
+        self._saved = time.monotonic()

@@ -1,0 +1,135 @@
+"""One sample as a picture for a talk: the image, its classes with their names, its depth with a bar in metres."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from mtl_keras.data.spec import DataSpec
+from mtl_keras.viz import colors
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+INK = "#20242c"
+FAINT_INK = "#6b7280"
+
+# Inches.
+_PANEL_WIDTH, _GAP, _MARGIN, _TITLE, _FOOT = 6.0, 0.22, 0.2, 0.45, 0.3
+_LEGEND_LINE, _LEGEND_COLUMNS, _LEGEND_SIZE = 0.24, 5, 11.5
+
+
+def side_by_side(
+    image: np.ndarray,
+    semseg: np.ndarray,
+    depth: np.ndarray,
+    spec: DataSpec,
+    depth_range: tuple[float, float] | None = None,
+    alpha: float = 0.65,
+    dpi: int = 160,
+) -> Image.Image:
+    """Three panels: the image, its classes laid over it with a legend of those present, its depth with a metric bar.
+
+    Args:
+        image: RGB 0–255, (height, width, 3).
+        semseg: train ids, (height, width).
+        depth: metres, (height, width) or (height, width, 1); 0 or not finite where there is none.
+        spec: gives class names, palette and depth range.
+        depth_range: metres at the ends of the colour bar, (near, far); by default the dataset's, so that pictures of
+            one dataset can be compared.
+        alpha: weight of the class colours, 0–1.
+        dpi: pixels per inch; a panel is 6 inches wide.
+
+    Returns:
+        An RGB picture; at the default dpi, panels are 960 pixels wide.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    depth_range = depth_range or spec.depth_range
+    height, width = np.shape(image)[:2]
+    panel_height = _PANEL_WIDTH * height / width
+    present = _classes_present(np.asarray(semseg), spec)
+    legend_lines = -(-len(present) // _LEGEND_COLUMNS)
+    foot = max(0.62, _FOOT + _LEGEND_LINE * legend_lines)
+    total_width = 2 * _MARGIN + 3 * _PANEL_WIDTH + 2 * _GAP
+    total_height = _TITLE + panel_height + foot
+
+    figure = Figure(figsize=(total_width, total_height), dpi=dpi, facecolor="white")
+    canvas = FigureCanvasAgg(figure)
+    pictures = (
+        ("Image", colors.to_uint8(image)),
+        ("Semantic segmentation", colors.overlay(image, semseg, spec, alpha)),
+        ("Depth", colors.colorize_depth(depth, depth_range)),
+    )
+    for column, (title, picture) in enumerate(pictures):
+        left = _MARGIN + column * (_PANEL_WIDTH + _GAP)
+        axes = figure.add_axes(
+            (left / total_width, foot / total_height, _PANEL_WIDTH / total_width, panel_height / total_height)
+        )
+        axes.imshow(picture, aspect="auto", interpolation="auto")
+        axes.set_axis_off()
+        axes.set_title(title, loc="left", fontsize=15, color=INK, pad=7)
+        if column == 1:
+            _add_legend(axes, present, spec)
+        if column == 2:
+            bar = figure.add_axes(
+                (left / total_width, (foot - 0.28) / total_height, _PANEL_WIDTH / total_width, 0.16 / total_height)
+            )
+            _draw_depth_bar(bar, depth_range)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+
+
+def log_ticks(near: float, far: float) -> list[float]:
+    """Round numbers of the 1–2–5 series between two depths, ends included."""
+    decades = range(int(np.floor(np.log10(near))), int(np.ceil(np.log10(far))) + 1)
+    series = [round(digit * 10.0**decade, 12) for decade in decades for digit in (1, 2, 5)]
+    return [tick for tick in series if near * (1 - 1e-6) <= tick <= far * (1 + 1e-6)]
+
+
+def _classes_present(semseg: np.ndarray, spec: DataSpec) -> list[int]:
+    """Ids of the classes in the picture, the largest area first."""
+    areas = np.bincount(semseg[colors.known_ids(semseg, spec)].astype(np.intp).ravel(), minlength=spec.num_classes)
+    return [int(index) for index in np.argsort(-areas, kind="stable") if areas[index]]
+
+
+def _add_legend(axes: "Axes", present: list[int], spec: DataSpec) -> None:
+    from matplotlib.patches import Patch
+
+    if not present:
+        return
+    axes_height = axes.figure.get_figheight() * axes.get_position().height
+    patches = [Patch(color=np.array(spec.palette[index]) / 255, label=spec.classes[index]) for index in present]
+    axes.legend(
+        handles=patches,
+        loc="upper left",
+        bbox_to_anchor=(0, -0.12 / axes_height, 1, 0),
+        mode="expand",
+        ncols=_LEGEND_COLUMNS,
+        frameon=False,
+        fontsize=_LEGEND_SIZE,
+        labelcolor=INK,
+        handlelength=1.1,
+        handleheight=1.0,
+        handletextpad=0.5,
+        labelspacing=0.45,
+        borderaxespad=0,
+        borderpad=0,
+    )
+
+
+def _draw_depth_bar(axes: "Axes", depth_range: tuple[float, float]) -> None:
+    near, far = depth_range
+    scale = np.geomspace(near, far, 512)[None]
+    axes.imshow(colors.colorize_depth(scale, depth_range), aspect="auto", extent=(np.log(near), np.log(far), 0, 1))
+    ticks = log_ticks(near, far)
+    axes.set_xticks(np.log(ticks), [f"{tick:g} m" for tick in ticks])
+    # A label at the very end of the bar stays within it.
+    for tick, label in zip(ticks, axes.get_xticklabels(), strict=True):
+        position = np.log(tick / near) / np.log(far / near)
+        label.set_horizontalalignment("left" if position < 0.03 else "right" if position > 0.97 else "center")
+    axes.set_yticks([])
+    axes.tick_params(labelsize=_LEGEND_SIZE, labelcolor=INK, color=FAINT_INK, length=3, pad=3)
+    for spine in axes.spines.values():
+        spine.set_visible(False)

@@ -1,0 +1,107 @@
+"""From a configuration to the parts of a run: datasets, loaders, model and optimizer."""
+
+import dataclasses
+
+import keras
+
+import zoo
+from mtl_keras import data, optimizers
+from mtl_keras.errors import UserError
+from mtl_keras.model import MultiTaskModel
+from trainers.config import RunConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Splits:
+    """The loaders of a run: crops to train on, whole images to validate with."""
+
+    train: data.Loader
+    val: data.Loader
+
+
+def make_splits(config: RunConfig, start_step: int = 0) -> Splits:
+    """Prepares the dataset where that is still to be done, and opens its splits.
+
+    Args:
+        config: the run.
+        start_step: steps done before; the order goes on from there.
+    """
+    train, val = (
+        data.load(
+            config.dataset,
+            split,
+            data_dir=config.data_dir,
+            prepared_dir=config.prepared_dir,
+            skip_bad_files=config.skip_bad_files,
+        )
+        for split in ("train", "val")
+    )
+    if len(train) < config.batch_size:
+        raise UserError(f"batch_size: {config.batch_size} is more than the {len(train)} training images; give less")
+    return Splits(
+        train=data.Loader(
+            train,
+            config.batch_size,
+            data.TrainView(crop=config.crop, horizontal_flip=config.flip),
+            seed=config.seed,
+            cache=config.cache,
+            workers=config.workers,
+            start_step=start_step,
+        ),
+        val=data.Loader(
+            val,
+            min(config.val_batch_size, len(val)),
+            data.EvalView(),
+            shuffle=False,
+            drop_remainder=False,
+            cache=config.cache,
+            workers=config.workers,
+        ),
+    )
+
+
+def make_model(config: RunConfig, spec: data.DataSpec) -> MultiTaskModel:
+    """The model of a run, its weights drawn by the run's seed or loaded."""
+    if config.aspp and config.batch_size == 1:
+        raise UserError(
+            "batch_size: 1 does not go with the ASPP, whose pooled branch would normalise over a single value; "
+            "give 2 or more, or --noaspp"
+        )
+    keras.utils.set_random_seed(config.seed)
+    keras.config.set_dtype_policy(config.precision)
+    model = zoo.build(
+        config.arch,
+        encoder=config.encoder,
+        dilation=config.dilation,
+        aspp=config.aspp,
+        skip=config.skip,
+        aspp_rates=config.aspp_rates,
+        spec=spec,
+        weights=config.pretrained,
+    )
+    normalization = model.get_layer("normalization")
+    if any(side % normalization.output_stride for side in config.crop):
+        height, width = (-(-side // normalization.output_stride) * normalization.output_stride for side in config.crop)
+        raise UserError(
+            f"crop: {config.crop[0]},{config.crop[1]} is not a multiple of the output stride "
+            f"{normalization.output_stride}; give {height},{width}"
+        )
+    return model
+
+
+def make_optimizer(config: RunConfig, steps_per_epoch: int) -> keras.optimizers.Optimizer:
+    """The optimizer of a run, its learning rate under the poly schedule."""
+    rate = optimizers.PolyDecay(config.learning_rate, config.epochs, steps_per_epoch)
+    if config.optimizer == "sgd":
+        return optimizers.SGD(rate, momentum=config.momentum, weight_decay=config.weight_decay)
+    if config.optimizer == "adam":
+        return optimizers.Adam(rate, weight_decay=config.weight_decay)
+    return keras.optimizers.AdamW(rate, weight_decay=config.weight_decay, epsilon=1e-8)
+
+
+def compile_model(config: RunConfig, model: MultiTaskModel, steps_per_epoch: int) -> None:
+    """Sets a model up for training as the configuration says."""
+    model.compile(
+        make_optimizer(config, steps_per_epoch),
+        loss_weights={"semseg": config.loss_weight_semseg, "depth": config.loss_weight_depth},
+    )

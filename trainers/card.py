@@ -1,0 +1,80 @@
+"""The model card that every run writes of itself."""
+
+import importlib.metadata
+import json
+import math
+from typing import Any
+
+from mtl_keras import backend
+from mtl_keras.files import write_text
+from mtl_keras.model import MultiTaskModel
+from trainers.config import RunConfig
+from trainers.run_folder import RunFolder
+
+_PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy", "grain", "tensorflow-datasets")
+_METRICS = ("grader", "miou", "silog", "loss", "semseg_loss", "depth_loss")
+
+
+def write(
+    run: RunFolder,
+    config: RunConfig,
+    model: MultiTaskModel,
+    history: list[dict[str, float]],
+    best: dict[str, Any],
+    baseline: dict[str, float] | None,
+) -> None:
+    """Writes `README.md` into a run's folder."""
+    parameters = sum(math.prod(weight.shape) for weight in model.trainable_weights)
+    seconds = history[-1]["seconds"]
+    columns = {"untrained": baseline or {}, f"best (epoch {best['epoch']})": best["metrics"]}
+    columns = {name: values for name, values in columns.items() if values}
+    lines = [
+        f"# {run.path.name}",
+        "",
+        f"{config.arch} topology on {config.encoder}, {parameters:,} trainable parameters, trained on "
+        f"{config.dataset} for {int(history[-1]['epoch'])} epochs in {_duration(seconds)} ({backend.describe()}).",
+        "",
+        f"| validation | {' | '.join(columns)} |",
+        f"|---|{'---|' * len(columns)}",
+        *(_row(name, columns) for name in _METRICS),
+        "",
+        f"![predictions](pictures/epoch_{best['epoch']:03d}.png)",
+        "![curves](pictures/curves.png)",
+        "",
+        "```python",
+        "import zoo",
+        f'model = zoo.load("{run.path}")',
+        "```",
+        "",
+        "## Settings",
+        "```json",
+        config.to_json().strip(),
+        "```",
+        "",
+        "## Versions",
+        "```json",
+        json.dumps(_versions(), indent=2),
+        "```",
+        "",
+    ]
+    write_text(run.card, "\n".join(lines))
+
+
+def _row(name: str, columns: dict[str, dict[str, float]]) -> str:
+    return f"| {name} | {' | '.join(f'{values[name]:.3f}' for values in columns.values())} |"
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} m {seconds} s" if hours else f"{minutes} m {seconds} s"
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,106 @@
+"""Flags from a dataclass, and one clear line for what a person got wrong."""
+
+import dataclasses
+import os
+import sys
+import types
+import typing
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from absl import app, flags, logging
+
+from mtl_keras.errors import UserError
+
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+
+def launch(main: Callable[[list[str]], int | None], *, takes: str | None = None) -> None:
+    """Runs a command: parses flags, calls `main` with what is left, and exits with its status.
+
+    Args:
+        main: the command; gets its positional arguments.
+        takes: what the positional arguments are, for the message; None if the command takes none.
+    """
+
+    def parse(argv: Sequence[str]) -> list[str]:
+        try:
+            rest = flags.FLAGS(list(argv))[1:]
+        except flags.Error as error:
+            fail(f"{_one_line(error)}; --help lists the flags")
+        if rest and takes is None:
+            fail(f"'{rest[0]}' is no flag; this command takes flags alone, --help lists them")
+        # Libraries report through absl too; a person wants their warnings only.
+        logging.set_verbosity(logging.WARNING)
+        return rest
+
+    def guarded(arguments: list[str]) -> int | None:
+        try:
+            return main(arguments)
+        except UserError as error:
+            fail(str(error))
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return EXIT_INTERRUPTED
+
+    app.run(guarded, flags_parser=parse)
+
+
+def fail(message: str) -> typing.NoReturn:
+    """Prints one line and exits with status 2."""
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    sys.exit(EXIT_USER_ERROR)
+
+
+def define_flags(config: type) -> None:
+    """Defines a flag for every field of a dataclass; which of them were given is told by `given_flags`."""
+    for field in dataclasses.fields(config):
+        _define(field.name, field.type, field.default, field.metadata["help"], field.metadata.get("choices"))
+
+
+def given_flags(config: type) -> dict[str, Any]:
+    """The fields that were given on the command line, by name."""
+    names = [field.name for field in dataclasses.fields(config)]
+    given = {name: flags.FLAGS[name].value for name in names if flags.FLAGS[name].present}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+
+
+class _ListParser(flags.ArgumentParser):
+    """Values behind commas, as a list: `0,0,1`, `false,false,true`, `256,256`, `256x256`."""
+
+    def __init__(self, item: flags.ArgumentParser):
+        super().__init__()
+        self.item = item
+        self.syntactic_help = "values separated by commas"
+
+    def parse(self, argument):
+        if isinstance(argument, str):
+            return [self.item.parse(part.strip("() ")) for part in argument.replace("x", ",").split(",")]
+        return list(argument)
+
+
+class _ListSerializer(flags.ArgumentSerializer):
+    def serialize(self, value):
+        return ",".join(str(item) for item in value)
+
+
+def _define(name: str, kind: Any, default: Any, help: str, choices: Sequence[str] | None) -> None:
+    if isinstance(kind, types.UnionType):
+        kind = next(option for option in typing.get_args(kind) if option is not types.NoneType)
+    if choices:
+        help = f"{help} ({', '.join(choices)})"
+    if typing.get_origin(kind) is tuple:
+        parser = _PARSERS[typing.get_args(kind)[0]]()
+        flags.DEFINE(_ListParser(parser), name, list(default), help, serializer=_ListSerializer())
+        return
+    {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}[kind](
+        name, default, help
+    )
+
+
+_PARSERS = {bool: flags.BooleanParser, int: flags.IntegerParser, float: flags.FloatParser}
+
+
+def _one_line(error: Exception) -> str:
+    return os.linesep.join(str(error).splitlines()[:1]).rstrip(".")

@@ -1,0 +1,131 @@
+"""One frozen dataclass describes a run: flags are made from it, and the run's folder keeps it as JSON."""
+
+import dataclasses
+import json
+import types
+import typing
+from pathlib import Path
+from typing import Any
+
+from mtl_keras.errors import UserError
+from zoo.recipes import RECIPES, default_recipe
+
+OPTIMIZERS = ("adam", "sgd", "adamw")
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+CACHES = ("none", "ram", "disk")
+
+
+def _option(default: Any, help: str, **checks: Any) -> Any:
+    """A field with its flag's help; `least` and `choices` are checked."""
+    return dataclasses.field(default=default, metadata={"help": help, **checks})
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """What a run is: the same values start the same run again."""
+
+    recipe: str | None = _option(None, "settings to start from; demo for streets, report for other datasets")
+    name: str | None = _option(None, "name of the run; its topology by default")
+
+    arch: str = _option("branched", "topology: joint, branched or distillation")
+    encoder: str = _option("resnet34", "resnet18, resnet34, resnet50 or resnet101")
+    dilation: tuple[bool, ...] = _option((False, False, True), "of layer2, layer3 and layer4: dilation for stride")
+    aspp: bool = _option(True, "atrous spatial pyramid pooling")
+    skip: bool = _option(True, "skip connection at 1/4 scale")
+    aspp_rates: tuple[int, ...] = _option((3, 6, 9), "dilation rates of the ASPP", least=1)
+    pretrained: str | None = _option(None, "the encoder's weights: imagenet, a hub name or a file")
+    init_from: str | None = _option(None, "a run or model file to take the weights of")
+
+    dataset: str = _option("streets", "streets, miniscapes, cityscapes or folder")
+    data_dir: str | None = _option(None, "folder of the raw dataset; streets needs none")
+    prepared_dir: str | None = _option(None, "folder of prepared datasets; TFDS's own by default")
+    skip_bad_files: bool = _option(False, "go on without the files that cannot be used")
+    crop: tuple[int, ...] = _option((256, 256), "height and width of a training crop", least=1)
+    flip: bool = _option(False, "flip at random, p = 0.5")
+    cache: str = _option("ram", "where decoded samples are kept", choices=CACHES)
+    workers: int = _option(0, "worker processes of the loader; 0 reads in threads", least=0)
+
+    optimizer: str = _option("adam", "adam and sgd are PyTorch's, adamw is Keras'", choices=OPTIMIZERS)
+    learning_rate: float = _option(1e-4, "at the first epoch", above=0)
+    weight_decay: float = _option(1e-4, "added to the gradients of adam and sgd; decoupled in adamw", least=0)
+    momentum: float = _option(0.9, "of sgd", least=0)
+    batch_size: int = _option(4, "images a step", least=1)
+    val_batch_size: int = _option(8, "images a validation step", least=1)
+    epochs: int = _option(16, "passes over the training split", least=1)
+    loss_weight_semseg: float = _option(0.5, "weight of semantic segmentation", least=0)
+    loss_weight_depth: float = _option(0.5, "weight of depth", least=0)
+    precision: str = _option("float32", "compute precision; heads and losses stay float32", choices=PRECISIONS)
+    seed: int = _option(0, "of weights, order and crops", least=0)
+
+    runs_dir: str = _option("runs", "where run folders are made")
+    save_every: float = _option(10.0, "minutes between resumable states; each epoch's end is saved too", above=0)
+    export: bool = _option(False, "make a SavedModel of the best checkpoint")
+    baseline: bool = _option(False, "evaluate the untrained network too")
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            _check(field, getattr(self, field.name))
+        if len(self.crop) != 2:
+            raise UserError(f"crop: {self.crop} is not a height and a width; give two numbers, such as 256,256")
+
+    @property
+    def run_name(self) -> str:
+        return self.name or self.arch
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+
+def from_settings(settings: dict[str, Any]) -> RunConfig:
+    """A configuration of settings that stand over their recipe's, which stand over the defaults.
+
+    Raises:
+        UserError: for an unknown recipe, or a value that does not fit.
+    """
+    recipe = settings.get("recipe") or default_recipe(settings.get("dataset", RunConfig.dataset))
+    if recipe not in RECIPES:
+        raise UserError(f"recipe: '{recipe}' is unknown; use one of {', '.join(RECIPES)}")
+    return RunConfig(**{**RECIPES[recipe].settings, **settings, "recipe": recipe})
+
+
+def read_config(path: Path) -> RunConfig:
+    """Reads a run's `config.json`; raises `UserError` for anything else."""
+    try:
+        values = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as a configuration ({error}); give a run's config.json") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: holds no configuration; give a run's config.json")
+    fields = {field.name: field for field in dataclasses.fields(RunConfig)}
+    if unknown := sorted(set(values) - set(fields)):
+        raise UserError(f"{path}: '{unknown[0]}' is no setting of a run; remove it")
+    return RunConfig(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+
+
+def _check(field: dataclasses.Field, value: Any) -> None:
+    if not _fits(value, field.type):
+        raise UserError(f"{field.name}: {value!r} is not of type {_type_name(field.type)}; {field.metadata['help']}")
+    choices, least, above = (field.metadata.get(key) for key in ("choices", "least", "above"))
+    if choices and value not in choices:
+        raise UserError(f"{field.name}: '{value}' is unknown; use one of {', '.join(choices)}")
+    for number in value if isinstance(value, tuple) else (value,):
+        if least is not None and not number >= least:
+            raise UserError(f"{field.name}: {number} is too small; give {least} or more")
+        if above is not None and not number > above:
+            raise UserError(f"{field.name}: {number} is too small; give more than {above}")
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    if isinstance(kind, types.UnionType):
+        return any(_fits(value, option) for option in typing.get_args(kind))
+    if typing.get_origin(kind) is tuple:
+        return isinstance(value, tuple) and all(_fits(item, typing.get_args(kind)[0]) for item in value)
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return value is None if kind is types.NoneType else isinstance(value, kind)
+
+
+def _type_name(kind: Any) -> str:
+    return getattr(kind, "__name__", str(kind))

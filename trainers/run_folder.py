@@ -1,0 +1,75 @@
+"""A run's folder: `runs/<MMDD-HHMM>_<name>_<5 hex>/`. Nothing here deletes or overwrites one."""
+
+import dataclasses
+import re
+import secrets
+import time
+from pathlib import Path
+
+from mtl_keras.errors import UserError
+from mtl_keras.files import write_text
+from trainers.config import RunConfig, read_config
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFolder:
+    """The paths of a run."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.csv"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.path / "tensorboard"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def best(self) -> Path:
+        return self.checkpoints / "best.safetensors"
+
+    @property
+    def pictures(self) -> Path:
+        return self.path / "pictures"
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model.keras"
+
+    @property
+    def saved_model(self) -> Path:
+        return self.path / "saved_model"
+
+    @property
+    def card(self) -> Path:
+        return self.path / "README.md"
+
+
+def create(config: RunConfig) -> RunFolder:
+    """Makes a new folder for a run and writes its configuration."""
+    name = re.sub(r"[^A-Za-z0-9.-]+", "-", config.run_name).strip("-.") or "run"
+    path = Path(config.runs_dir) / f"{time.strftime('%m%d-%H%M')}_{name}_{secrets.token_hex(3)[:5]}"
+    try:
+        path.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(f"runs_dir: {path} cannot be made ({error.strerror}); give a folder to write to") from None
+    run = RunFolder(path)
+    write_text(run.config, config.to_json())
+    return run
+
+
+def open_run(path: str) -> tuple[RunFolder, RunConfig]:
+    """An existing run and its configuration; raises `UserError` if there is none."""
+    run = RunFolder(Path(path))
+    if not run.config.is_file():
+        raise UserError(f"{path}: not a run (it has no config.json); give a folder that trainers.fit made")
+    return run, read_config(run.config)

@@ -1,0 +1,66 @@
+"""Recipes: the hyper-parameters of a run, as data.
+
+A recipe sets fields of the run's configuration; a flag on the command line stands over it.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """Settings of a run, and what they should reach.
+
+    Args:
+        about: what it is for, in one line.
+        expect: what a run of it reaches, where, and in what time; measured, or printed in the report.
+        settings: values of the configuration's fields.
+    """
+
+    about: str
+    expect: str
+    settings: Mapping[str, Any]
+
+
+RECIPES: Mapping[str, Recipe] = MappingProxyType(
+    {
+        "report": Recipe(
+            about="the final settings of the report",
+            expect="Miniscapes, test: grader 69.31 with distillation (report, Table 8); 14 h 34 m on the report's GPU",
+            settings={
+                "optimizer": "adam",
+                "learning_rate": 1e-4,
+                "weight_decay": 1e-4,
+                "batch_size": 4,
+                "epochs": 16,
+                "crop": (256, 256),
+                "loss_weight_semseg": 0.5,
+                "loss_weight_depth": 0.5,
+            },
+        ),
+        "demo": Recipe(
+            about="the built-in dataset in minutes, on two CPU cores",
+            expect="to be measured",
+            settings={
+                "optimizer": "adam",
+                "learning_rate": 5e-4,
+                "weight_decay": 1e-4,
+                "batch_size": 8,
+                "epochs": 8,
+                "crop": (128, 128),
+                "loss_weight_semseg": 0.5,
+                "loss_weight_depth": 0.5,
+                "flip": True,
+                "export": True,
+                "baseline": True,
+            },
+        ),
+    }
+)
+
+
+def default_recipe(dataset: str) -> str:
+    """The recipe of a run that names none: "demo" for the built-in dataset's demo size, "report" for any other."""
+    return "demo" if dataset in ("streets", "streets/demo") else "report"
