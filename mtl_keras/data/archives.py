@@ -1,0 +1,87 @@
+"""Files of a source, unpacked or within ZIP archives, which are read in place and never extracted."""
+
+import dataclasses
+import functools
+import zipfile
+import zlib
+from pathlib import Path
+
+from mtl_keras.data import images
+from mtl_keras.data.images import BadFile
+from mtl_keras.errors import UserError
+
+# More than any image of 8192 px a side needs, and little enough that a forged archive cannot fill the memory.
+_MAX_MEMBER_BYTES = 512 * 2**20
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceFile:
+    """A file, or a member of an archive.
+
+    Args:
+        path: the file, or the archive.
+        member: the name within the archive, or None.
+    """
+
+    path: Path
+    member: str | None = None
+
+    def __str__(self) -> str:
+        return str(self.path) if self.member is None else f"{self.path}!{self.member}"
+
+    def read(self) -> bytes:
+        """Its bytes.
+
+        Raises:
+            BadFile: it cannot be read.
+        """
+        if self.member is None:
+            return images.read_file(self.path)
+        try:
+            archive = _open(self.path)
+            size = archive.getinfo(self.member).file_size
+            if size > _MAX_MEMBER_BYTES:
+                raise BadFile(self, f"{size} bytes unpacked, expected at most {_MAX_MEMBER_BYTES}")
+            return archive.read(self.member)
+        except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, EOFError) as error:
+            raise BadFile(self, f"damaged archive ({error})") from error
+
+
+def find_files(root: Path, folders: tuple[str, ...]) -> dict[str, SourceFile]:
+    """Lists the files under some folders, taken from `<root>/<folder>` or else from `<root>/<folder>*.zip`.
+
+    Returns:
+        The files by their path relative to `root`, with forward slashes.
+
+    Raises:
+        UserError: an archive cannot be opened.
+    """
+    found: dict[str, SourceFile] = {}
+    for folder in folders:
+        if (root / folder).is_dir():
+            for path in (root / folder).rglob("*"):
+                if path.is_file():
+                    found[path.relative_to(root).as_posix()] = SourceFile(path)
+            continue
+        for archive in sorted(root.glob(f"{folder}*.zip")):
+            for member in _members(archive):
+                if member.startswith(f"{folder}/"):
+                    found[member] = SourceFile(archive, member)
+    return found
+
+
+def _members(archive: Path) -> list[str]:
+    try:
+        return [info.filename for info in _open(archive).infolist() if not info.is_dir()]
+    except (zipfile.BadZipFile, OSError) as error:
+        raise UserError(f"{archive} cannot be opened ({error}): download it again") from error
+
+
+def _open(archive: Path) -> zipfile.ZipFile:
+    return _open_once(archive, archive.stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=8)
+def _open_once(archive: Path, modified: int) -> zipfile.ZipFile:
+    del modified  # an archive that was replaced is opened anew
+    return zipfile.ZipFile(archive)

@@ -1,0 +1,113 @@
+"""Decoded samples kept in memory, so that an image is decoded once and crops are cut out of it."""
+
+import logging
+import threading
+from pathlib import Path
+from typing import Any, Protocol
+
+from mtl_keras.data.dataset import Dataset
+from mtl_keras.errors import UserError
+
+CACHES = ("none", "ram", "disk")
+
+logger = logging.getLogger(__name__)
+
+# Bytes of memory that a person may want to know of.
+_WORTH_TELLING = 2**30
+
+
+class SampleSource(Protocol):
+    """Random access to decoded samples."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+
+
+def open_cache(dataset: Dataset, kind: str, *, folder: str | Path | None = None) -> SampleSource:
+    """The dataset's decoded samples, kept as asked.
+
+    Args:
+        dataset: what to keep.
+        kind: "none" decodes a sample whenever it is asked for; "ram" keeps each after its first use; "disk" writes all
+            decoded samples to one file that is read through mmap, so that processes share it and it may be larger
+            than the memory.
+        folder: where the disk cache lies; by default beside the prepared data.
+
+    Raises:
+        UserError: unknown kind, or the samples do not fit.
+    """
+    if kind == "none":
+        return dataset
+    if kind == "ram":
+        return RamCache(dataset)
+    if kind == "disk":
+        from mtl_keras.data.disk_cache import open_disk_cache
+
+        return open_disk_cache(dataset, folder)
+    raise UserError(f'cache "{kind}": expected one of {", ".join(CACHES)}')
+
+
+class RamCache:
+    """Keeps each decoded sample after its first use.
+
+    Args:
+        dataset: what to keep.
+
+    Raises:
+        UserError: it would take more memory than is free.
+    """
+
+    def __init__(self, dataset: Dataset):
+        self._dataset = dataset
+        self._samples: list[dict[str, Any] | None] = [None] * len(dataset)
+        self._lock = threading.Lock()
+        if not len(dataset):
+            return
+        needed, free = sample_bytes(dataset[0]) * len(dataset), _free_memory()
+        level = logging.INFO if needed > _WORTH_TELLING else logging.DEBUG
+        logger.log(level, "%s: decoded samples take up to %s of memory", dataset, human_size(needed))
+        if free is not None and needed > free:
+            raise UserError(
+                f"{dataset.full_name} {dataset.split} takes about {human_size(needed)} of memory when decoded, but "
+                f"{human_size(free)} are free: use --cache=disk or --cache=none"
+            )
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        sample = self._samples[index]
+        if sample is None:
+            sample = self._dataset[index]
+            with self._lock:
+                sample = self._samples[index] = self._samples[index] or sample
+        return sample
+
+    def __reduce__(self):
+        raise UserError('cache "ram" cannot be shared by worker processes: use --cache=disk, or --workers=0')
+
+
+def sample_bytes(sample: dict[str, Any]) -> int:
+    """Bytes of a decoded sample's arrays."""
+    return sum(sample[name].nbytes for name in ("image", "semseg", "depth_codes"))
+
+
+def human_size(size: float) -> str:
+    """A number of bytes as people say it."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"
+
+
+def _free_memory() -> int | None:
+    """Bytes that can be had without swapping, where the system tells."""
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return None

@@ -1,0 +1,238 @@
+"""`cityscapes`: real street scenes with fine labels and stereo depth (Cordts et al., CVPR 2016).
+
+It reads the official archives, or the trees that they unpack to:
+`{leftImg8bit,gtFine,disparity,camera}/{train,val,test}/<city>/<city>_<sequence>_<frame>_<kind>`.
+"""
+
+import dataclasses
+import functools
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from mtl_keras.data import images, raw_files
+from mtl_keras.data.archives import SourceFile, find_files
+from mtl_keras.data.builder import SPLITS, ExampleBuilder
+from mtl_keras.data.examples import Example, depth_sums, missing_depth, missing_semseg
+from mtl_keras.data.images import BadFile
+from mtl_keras.data.spec import CITYSCAPES_COLORS, IGNORE_LABEL, DataSpec
+from mtl_keras.errors import UserError
+
+# Label ids of cityscapesScripts (helpers/labels.py), in the order of their train ids; all others are ignored.
+_EVALUATED_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+_NUM_IDS = 34
+
+_FOLDERS = ("leftImg8bit", "gtFine", "disparity", "camera")
+_IMAGE = "_leftImg8bit.png"
+_LABEL_IDS = "_gtFine_labelIds.png"
+_TRAIN_IDS = "_gtFine_labelTrainIds.png"
+
+
+@dataclasses.dataclass(frozen=True)
+class Frame:
+    """The files of one frame; None where there is none."""
+
+    id: str
+    image: SourceFile
+    label_ids: SourceFile | None
+    train_ids: SourceFile | None
+    disparity: SourceFile | None
+    camera: SourceFile | None
+
+
+@dataclasses.dataclass(eq=False)
+class CityscapesConfig(tfds.core.BuilderConfig):
+    """Where the source lies, and what is made of it.
+
+    Args:
+        size: (height, width) to store; a smaller image is never enlarged, None keeps every image's own size.
+        depth_range: least and greatest valid metres.
+        frames: the frames of each split.
+    """
+
+    size: tuple[int, int] | None = (512, 1024)
+    depth_range: tuple[float, float] = (4.0, 300.0)
+    frames: dict[str, list[Frame]] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def from_source(
+        cls,
+        data_dir: Path,
+        size: tuple[int, int] | None = (512, 1024),
+        depth_range: tuple[float, float] = (4.0, 300.0),
+    ) -> "CityscapesConfig":
+        """Finds the frames of a folder; the configuration is named by the fingerprint of its files.
+
+        Raises:
+            UserError: no image in any split, or an option that makes no sense.
+        """
+        if size is not None and not (len(size) == 2 and all(1 <= side <= images.MAX_SIDE for side in size)):
+            raise UserError(f"size {size}: expected (height, width), each 1 to {images.MAX_SIDE}")
+        if not 0 < depth_range[0] < depth_range[1]:
+            raise UserError(f"depth_range {depth_range}: expected two rising numbers of metres")
+        files = find_files(data_dir, _FOLDERS)
+        frames = {split: found for split in SPLITS if (found := _find_frames(files, split))}
+        if not frames:
+            raise UserError(
+                f"data_dir {data_dir} holds no Cityscapes: expected {_FOLDERS[0]}/train/<city>/*{_IMAGE} "
+                f"or {_FOLDERS[0]}_trainvaltest.zip, from https://www.cityscapes-dataset.com/downloads/"
+            )
+        sizes = "native" if size is None else f"{size[0]}x{size[1]}"
+        fingerprint = raw_files.fingerprint(data_dir, {file.path for file in files.values()}, depth_range)
+        return cls(name=f"{sizes}-{fingerprint}", size=size, depth_range=depth_range, frames=frames)
+
+
+class Cityscapes(ExampleBuilder, skip_registration=True):
+    """Cityscapes with both labels: train ids, and the raw disparity codes with each frame's own baseline · fx.
+
+    Kept as codes, depth is as exact as the camera file. TFDS has a builder of the same name, but no configuration of
+    it has both labels.
+    """
+
+    MANUAL_DOWNLOAD_INSTRUCTIONS = (
+        "Register at https://www.cityscapes-dataset.com, and put leftImg8bit_trainvaltest.zip, "
+        "gtFine_trainvaltest.zip, disparity_trainvaltest.zip and camera_trainvaltest.zip, or the folders that they "
+        "unpack to, into one folder; give it as data_dir."
+    )
+
+    def data_spec(self) -> DataSpec:
+        return DataSpec("cityscapes", depth_range=tuple(self.builder_config.depth_range))
+
+    def depth_encoding(self) -> str:
+        return "disparity"
+
+    def jobs(self) -> dict[str, Sequence[Frame]]:
+        return self.builder_config.frames
+
+    def reader(self) -> Callable[[Any], Example | list[BadFile]]:
+        config = self.builder_config
+        return functools.partial(read_frame, size=config.size, depth_range=config.depth_range)
+
+
+def read_frame(frame: Frame, size: tuple[int, int] | None, depth_range: tuple[float, float]) -> Example | list[BadFile]:
+    """Makes an example of a frame: RGB averaged over areas, labels and disparity by nearest neighbour.
+
+    Args:
+        frame: the files.
+        size: (height, width) to store, or None.
+        depth_range: of the depth statistics.
+
+    Returns:
+        The example, or all bad files of the frame.
+    """
+    bad: list[BadFile] = []
+    rgb = raw_files.attempt(bad, _read_rgb, frame.image)
+    label_file = frame.label_ids or frame.train_ids
+    labels = raw_files.attempt(bad, _read_labels, frame) if label_file else None
+    codes = raw_files.attempt(bad, _read_disparity, frame.disparity) if frame.disparity else None
+    scale = raw_files.attempt(bad, _read_camera, frame) if frame.disparity else 1.0
+    for file, array in ((label_file, labels), (frame.disparity, codes)):
+        if rgb is not None and array is not None and array.shape != rgb.shape[:2]:
+            bad.append(raw_files.size_mismatch(file, array, frame.image, rgb))
+    if bad:
+        return bad
+    if size is not None and (size[0] < rgb.shape[0] or size[1] < rgb.shape[1]):
+        size = min(size[0], rgb.shape[0]), min(size[1], rgb.shape[1])
+        rgb = _area_average(rgb, size)
+        labels = None if labels is None else _resize(labels, size, Image.Resampling.NEAREST)
+        codes = None if codes is None else _nearest_16_bit(codes, size)
+    height, width = rgb.shape[:2]
+    return Example(
+        id=frame.id,
+        image=images.encode_png(rgb),
+        semseg=missing_semseg(height, width) if labels is None else images.encode_png(labels),
+        depth=missing_depth(height, width, np.uint16) if codes is None else images.encode_png(codes),
+        depth_scale=scale,
+        depth_sums=(0, 0.0, 0.0) if codes is None else depth_sums(codes, "disparity", scale, depth_range),
+    )
+
+
+@functools.cache
+def train_id_table() -> np.ndarray:
+    """Train id of every 8-bit label id: (256,) uint8."""
+    table = np.full(256, IGNORE_LABEL, np.uint8)
+    table[list(_EVALUATED_IDS)] = np.arange(len(_EVALUATED_IDS))
+    return table
+
+
+def _find_frames(files: dict[str, SourceFile], split: str) -> list[Frame]:
+    prefix = f"leftImg8bit/{split}/"
+    names = sorted(
+        name.removeprefix(prefix).removesuffix(_IMAGE)
+        for name in files
+        if name.startswith(prefix) and name.endswith(_IMAGE)
+    )
+    return [
+        Frame(
+            id=name.rpartition("/")[2],
+            image=files[f"{prefix}{name}{_IMAGE}"],
+            label_ids=files.get(f"gtFine/{split}/{name}{_LABEL_IDS}"),
+            train_ids=files.get(f"gtFine/{split}/{name}{_TRAIN_IDS}"),
+            disparity=files.get(f"disparity/{split}/{name}_disparity.png"),
+            camera=files.get(f"camera/{split}/{name}_camera.json"),
+        )
+        for name in names
+    ]
+
+
+def _read_rgb(file: SourceFile) -> np.ndarray:
+    image = images.open_image(file.read(), file)
+    images.require_mode(image, ("RGB",), "8-bit RGB", file)
+    return np.asarray(image)
+
+
+def _read_labels(frame: Frame) -> np.ndarray:
+    file = frame.label_ids or frame.train_ids
+    image = images.open_image(file.read(), file)
+    images.require_mode(image, ("L", "P"), "8-bit grey or palette", file)
+    labels = np.asarray(image)
+    if frame.label_ids is None:
+        raw_files.check_labels(labels, len(CITYSCAPES_COLORS), file)
+        return labels
+    raw_files.check_labels(labels, _NUM_IDS, file)
+    return train_id_table()[labels]
+
+
+def _read_disparity(file: SourceFile) -> np.ndarray:
+    image = images.open_image(file.read(), file)
+    images.require_mode(image, raw_files.GREY_16, "16-bit grey", file)
+    return images.pixels(image)
+
+
+def _read_camera(frame: Frame) -> float:
+    """Baseline · fx in metre · pixels of the full image, to which the disparity belongs whatever the stored size."""
+    if frame.camera is None:
+        raise BadFile(frame.disparity, "no camera file, expected camera/…_camera.json beside it")
+    try:
+        camera = json.loads(frame.camera.read())
+        scale = float(camera["extrinsic"]["baseline"]) * float(camera["intrinsic"]["fx"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadFile(frame.camera, "no JSON with extrinsic.baseline and intrinsic.fx") from error
+    if not (math.isfinite(scale) and scale > 0):
+        raise BadFile(frame.camera, f"baseline · fx is {scale}, expected a positive number")
+    return scale
+
+
+def _area_average(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    if rgb.shape[0] % size[0] == 0 and rgb.shape[1] % size[1] == 0:
+        # Rounds once; a resize does so after each axis.
+        return np.asarray(Image.fromarray(rgb).reduce((rgb.shape[1] // size[1], rgb.shape[0] // size[0])))
+    return _resize(rgb, size, Image.Resampling.BOX)
+
+
+def _resize(array: np.ndarray, size: tuple[int, int], resampling: Image.Resampling) -> np.ndarray:
+    return np.asarray(Image.fromarray(array).resize((size[1], size[0]), resampling))
+
+
+def _nearest_16_bit(codes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The pixel under each new pixel's centre, which is Pillow's rule for the labels too."""
+    rows, columns = (
+        ((np.arange(new) + 0.5) * old / new).astype(np.int64) for new, old in zip(size, codes.shape, strict=True)
+    )
+    return np.ascontiguousarray(codes[rows[:, None], columns])

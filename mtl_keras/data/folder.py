@@ -1,0 +1,188 @@
+"""`folder`: a user's own images and labels, described by a small JSON or TOML file.
+
+`<root>/dataset.toml` (or `.json`), with everything but `classes` optional:
+
+    name = "my-town"
+    classes = ["road", "sidewalk", "car"]                   # in the order of their ids in the label files
+    palette = [[128, 64, 128], [244, 35, 232], [0, 0, 142]]
+    images = "{split}/images/{id}.*"                        # {split} becomes train, val or test
+    labels = "{split}/labels/{id}.png"
+    depth  = "{split}/depth/{id}.png"
+    depth_encoding = "linear"                               # or "disparity" (16-bit as Cityscapes), or "inverse"
+    depth_scale = 0.001                                     # metres a unit: 0.001 for millimetres, 0.00390625 for 1/256
+    depth_range = [0.5, 80.0]                               # metres; what lies outside is invalid
+"""
+
+import colorsys
+import dataclasses
+import functools
+import json
+import re
+import tomllib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import tensorflow_datasets as tfds
+
+from mtl_keras.data import raw_files
+from mtl_keras.data.builder import SPLITS, ExampleBuilder
+from mtl_keras.data.depth_encoding import ENCODINGS
+from mtl_keras.data.examples import Example
+from mtl_keras.data.images import BadFile
+from mtl_keras.data.raw_files import FileRules, RawSample
+from mtl_keras.data.spec import CITYSCAPES_COLORS, IGNORE_LABEL, DataSpec
+from mtl_keras.errors import UserError
+
+_DESCRIPTIONS = ("dataset.toml", "dataset.json")
+_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """What a description file says (see the module)."""
+
+    classes: tuple[str, ...]
+    name: str = "folder"
+    palette: tuple[tuple[int, int, int], ...] = ()
+    images: str = "{split}/images/{id}.*"
+    labels: str = "{split}/labels/{id}.png"
+    depth: str = "{split}/depth/{id}.png"
+    depth_encoding: str = "linear"
+    depth_scale: float = 1.0
+    depth_range: tuple[float, float] = (0.1, 300.0)
+
+    @classmethod
+    def read(cls, path: Path) -> "Description":
+        """Reads and checks a description file.
+
+        Raises:
+            UserError: what is wrong with it.
+        """
+        try:
+            text = path.read_text(encoding="utf-8")
+            facts = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path} cannot be read ({error}): mend it") from error
+        known = {field.name for field in dataclasses.fields(cls)}
+        if not isinstance(facts, dict) or not set(facts) <= known:
+            strange = ", ".join(sorted(set(facts) - known)) if isinstance(facts, dict) else "no table"
+            raise UserError(f"{path} has {strange}: expected only {', '.join(sorted(known))}")
+        try:
+            return cls(**_as_tuples(facts))
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{path}: {error}") from error
+
+    def __post_init__(self):
+        count = len(self.classes)
+        if not 1 <= count <= IGNORE_LABEL or not all(isinstance(name, str) for name in self.classes):
+            raise ValueError(f"classes has {count} entries, expected 1 to {IGNORE_LABEL} names")
+        if not self.palette:
+            object.__setattr__(self, "palette", default_palette(self.classes))
+        if len(self.palette) != count or not all(_is_color(color) for color in self.palette):
+            raise ValueError(f"palette has {len(self.palette)} entries, expected {count} of three numbers 0–255")
+        for key in ("images", "labels", "depth"):
+            if getattr(self, key).count("{id}") != 1:
+                raise ValueError(f'{key} is "{getattr(self, key)}", expected a path with {{id}} once')
+        if self.depth_encoding not in ENCODINGS:
+            raise ValueError(f'depth_encoding is "{self.depth_encoding}", expected one of {", ".join(ENCODINGS)}')
+        if not self.depth_scale > 0:
+            raise ValueError(f"depth_scale is {self.depth_scale}, expected a positive number")
+        if len(self.depth_range) != 2 or not 0 < self.depth_range[0] < self.depth_range[1]:
+            raise ValueError(f"depth_range is {self.depth_range}, expected two rising numbers of metres")
+
+    def spec(self) -> DataSpec:
+        """The facts that a model keeps; the depth statistics are yet to be measured."""
+        return DataSpec(self.name, self.classes, self.palette, depth_range=self.depth_range)
+
+
+@dataclasses.dataclass(eq=False)
+class FolderConfig(tfds.core.BuilderConfig):
+    """Where the source lies, and its files.
+
+    Args:
+        facts: what the description says.
+        samples: the samples of each split.
+    """
+
+    facts: Description | None = None
+    samples: dict[str, list[RawSample]] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def from_source(cls, data_dir: Path) -> "FolderConfig":
+        """Finds the samples of a folder; the configuration is named by the fingerprint of its files.
+
+        Raises:
+            UserError: no or a wrong description, or no images.
+        """
+        described = [data_dir / name for name in _DESCRIPTIONS if (data_dir / name).is_file()]
+        if len(described) != 1:
+            raise UserError(f"{data_dir} has {len(described)} descriptions: expected one dataset.toml or dataset.json")
+        facts = Description.read(described[0])
+        samples = {split: found for split in SPLITS if (found := _find_samples(data_dir, facts, split))}
+        if not samples:
+            raise UserError(f"{data_dir} has no images like {facts.images} in train, val or test: mend {described[0]}")
+        files = raw_files.files_of(samples)
+        return cls(name=raw_files.fingerprint(data_dir, [described[0], *files]), facts=facts, samples=samples)
+
+
+class Folder(ExampleBuilder, skip_registration=True):
+    """A user's own dataset."""
+
+    def data_spec(self) -> DataSpec:
+        return self.builder_config.facts.spec()
+
+    def depth_encoding(self) -> str:
+        return self.builder_config.facts.depth_encoding
+
+    def jobs(self) -> dict[str, Sequence[RawSample]]:
+        return self.builder_config.samples
+
+    def reader(self) -> Callable[[Any], Example | list[BadFile]]:
+        facts = self.builder_config.facts
+        rules = FileRules(len(facts.classes), facts.depth_encoding, facts.depth_scale, facts.depth_range)
+        return functools.partial(raw_files.read_example, rules=rules)
+
+
+def default_palette(classes: Sequence[str]) -> tuple[tuple[int, int, int], ...]:
+    """Colours for classes that were given none: Cityscapes' own where the name is known, else evenly spaced hues."""
+    spaced = [colorsys.hsv_to_rgb(i / len(classes), 0.65, 0.9 - 0.25 * (i % 2)) for i in range(len(classes))]
+    return tuple(
+        CITYSCAPES_COLORS.get(name) or tuple(round(255 * part) for part in color)
+        for name, color in zip(classes, spaced, strict=True)
+    )
+
+
+def _find_samples(root: Path, facts: Description, split: str) -> list[RawSample]:
+    found = {
+        key: _matches(root, getattr(facts, key).replace("{split}", split)) for key in ("images", "labels", "depth")
+    }
+    return [
+        RawSample(name, path, found["labels"].get(name), found["depth"].get(name))
+        for name, path in sorted(found["images"].items(), key=lambda item: raw_files.natural_order(item[0]))
+    ]
+
+
+def _matches(root: Path, pattern: str) -> dict[str, Path]:
+    """Files by what stands in the place of {id}, which may reach over folders."""
+    before, after = pattern.split("{id}")
+    folder = root / before.rpartition("/")[0]
+    expression = re.compile(re.escape(before) + "(.+)" + re.escape(after).replace(r"\*", "[^/]*"))
+    found = {}
+    for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
+        match = expression.fullmatch(path.relative_to(root).as_posix())
+        if match and path.suffix.lower() in _IMAGE_SUFFIXES:
+            found[match[1]] = path
+    return found
+
+
+def _is_color(color: Any) -> bool:
+    return len(color) == 3 and all(isinstance(part, int) and 0 <= part <= 255 for part in color)
+
+
+def _as_tuples(facts: dict[str, Any]) -> dict[str, Any]:
+    return {key: _as_tuple(value) for key, value in facts.items()}
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(map(_as_tuple, value)) if isinstance(value, list) else value

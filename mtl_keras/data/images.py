@@ -1,0 +1,115 @@
+"""Reading and writing the images of a sample, with a reason for every file that cannot be used."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+MAX_SIDE = 8192
+
+_FORMATS = ("PNG", "JPEG")
+_GREYS = [level for level in range(256) for _ in "rgb"]
+_BOMB = f"larger than {MAX_SIDE} px a side"
+
+
+class BadFile(Exception):
+    """A file that cannot be used, with the reason.
+
+    Args:
+        path: the file, as the user knows it.
+        reason: what is wrong with it, in a few words.
+    """
+
+    def __init__(self, path: object, reason: str):
+        super().__init__(str(path), reason)
+        self.path = str(path)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+def open_image(data: bytes, path: object) -> Image.Image:
+    """Decodes a PNG or JPEG completely.
+
+    Args:
+        data: the file's bytes.
+        path: what to call it in an error.
+
+    Raises:
+        BadFile: empty, not an image, larger than 8192 px a side, truncated or damaged. The size is read from the
+            header, so a decompression bomb is refused before it is decoded.
+    """
+    if not data:
+        raise BadFile(path, "empty")
+    try:
+        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+    except UnidentifiedImageError as error:
+        raise BadFile(path, "not a PNG or JPEG image") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise BadFile(path, _BOMB) from error
+    except (OSError, SyntaxError, ValueError) as error:
+        raise BadFile(path, f"damaged ({error})") from error
+    if max(image.size) > MAX_SIDE:
+        raise BadFile(path, f"{image.width}×{image.height} px, {_BOMB}")
+    try:
+        image.load()
+    except Exception as error:  # Pillow's decoders raise many types on damaged data, struct.error among them
+        raise BadFile(path, f"truncated or damaged ({error})") from error
+    return image
+
+
+def read_file(path: str | Path) -> bytes:
+    """The file's bytes.
+
+    Raises:
+        BadFile: it cannot be read.
+    """
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise BadFile(path, error.strerror or str(error)) from error
+
+
+def require_mode(image: Image.Image, modes: tuple[str, ...], expected: str, path: object) -> None:
+    """Refuses an image of another pixel mode.
+
+    Raises:
+        BadFile: the mode is not among `modes`; the reason names `expected`.
+    """
+    if image.mode not in modes:
+        raise BadFile(path, f"mode {image.mode}, expected {expected}")
+
+
+def decode_pixels(data: bytes) -> np.ndarray:
+    """The pixels of a stored image: (H, W) or (H, W, 3), uint8 or uint16; a palette's numbers, not its colours."""
+    return pixels(Image.open(io.BytesIO(data), formats=_FORMATS))
+
+
+def pixels(image: Image.Image) -> np.ndarray:
+    """A Pillow image as an array; 16-bit grey becomes uint16 under each of Pillow's names for it."""
+    array = np.asarray(image)
+    return array.astype(np.uint16) if image.mode.startswith("I") else array
+
+
+def encode_png(array: np.ndarray) -> bytes:
+    """PNG bytes of (H, W) uint8 or uint16, or (H, W, 3) uint8.
+
+    8-bit grey is written with a palette of greys: Pillow leaves such rows unfiltered, and they decode in half the time.
+    """
+    image = Image.fromarray(array)
+    if image.mode == "L":
+        image.putpalette(_GREYS)
+    return _encode(image, format="PNG", compress_level=6 if image.mode == "P" else 4)
+
+
+def encode_jpeg(array: np.ndarray) -> bytes:
+    """JPEG bytes of (H, W, 3) uint8, at quality 95 with full colour resolution."""
+    return _encode(Image.fromarray(array), format="JPEG", quality=95, subsampling=0)
+
+
+def _encode(image: Image.Image, **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, **options)
+    return buffer.getvalue()

@@ -1,0 +1,216 @@
+"""Batches for Keras: in an order that follows from the seed and the step alone, and ready before they are asked for."""
+
+import collections
+import contextlib
+import gc
+import os
+import threading
+import time
+import weakref
+from pathlib import Path
+from typing import Any
+
+import grain
+import keras
+import numpy as np
+from absl import flags
+
+from mtl_keras.data.cache import open_cache
+from mtl_keras.data.dataset import Dataset
+from mtl_keras.data.pipeline import Collate, Fetch, IndexSource, index_order, process_batches
+from mtl_keras.data.pools import hidden_main_module
+from mtl_keras.data.views import View
+from mtl_keras.errors import UserError
+
+Batch = tuple[np.ndarray, dict[str, np.ndarray]]
+
+# Keras draws up to two batches to learn their shapes before it starts over.
+_REMEMBERED = 3
+
+
+class Loader(keras.utils.PyDataset):
+    """Reads batches ahead of a Keras training, evaluation or prediction.
+
+    A batch is `image` uint8 (batch, height, width, 3) and the labels `semseg` uint8 (batch, height, width), 255 =
+    ignore, and `depth` float32 metres (batch, height, width, 1), 0 = invalid. What it holds is a function of the seed
+    and the absolute step, whatever the number of workers, the backend, and whether a run was resumed.
+
+    A training's batches go on without end, and `loader[step]` is that of an absolute step: tell `fit` how many make
+    an epoch, and not to shuffle them again. An evaluation's end after one pass.
+
+    Args:
+        dataset: what to read.
+        batch_size: samples a step, for this process.
+        view: `TrainView` or `EvalView`.
+        seed: of the order and of the views' randomness.
+        shuffle: a new random order in every epoch.
+        drop_remainder: for training: leave out what does not fill a step, and begin again after the last one.
+            Otherwise there is one pass, and its last batch is filled up with all-ignore samples, which cost nothing
+            in masked losses and metrics, so that all batches have one shape.
+        cache: "none", "ram" or "disk" (see `open_cache`).
+        cache_dir: where the disk cache lies; by default beside the prepared data.
+        workers: worker processes; 0 prepares batches in threads, which is fastest for plain crops.
+        threads: threads that prepare batches, in each process; by default one a core, at most 8.
+        prefetch: batches held ready.
+        process_index: this process among those that train together.
+        process_count: how many they are; each gets its share of every step.
+        start_step: absolute step that `loader[0]` is.
+
+    `wait_seconds` adds up how long steps have waited for data. TensorFlow reads while a step runs, so there it is more
+    than what training lost.
+
+    Raises:
+        UserError: fewer samples than a step takes, images smaller than the crop, or a cache that does not fit.
+
+    Example:
+        >>> train = Loader(load("streets", "train"), 8, TrainView((128, 128)), seed=1)
+        >>> model.fit(train, steps_per_epoch=len(train), epochs=4, shuffle=False)
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        batch_size: int,
+        view: View,
+        *,
+        seed: int = 0,
+        shuffle: bool = True,
+        drop_remainder: bool = True,
+        cache: str = "ram",
+        cache_dir: str | Path | None = None,
+        workers: int = 0,
+        threads: int | None = None,
+        prefetch: int = 8,
+        process_index: int = 0,
+        process_count: int = 1,
+        start_step: int = 0,
+    ):
+        # Keras' own workers stay off: the batches are ready when it asks.
+        super().__init__(workers=1)
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.view = view
+        self.worker_processes = workers
+        self.wait_seconds = 0.0
+        _check(batch_size, seed, workers, process_index, process_count, cache)
+        source = IndexSource(len(dataset), batch_size * process_count, drop_remainder)
+        self.steps_per_epoch = len(source) // process_count // batch_size
+        if not self.steps_per_epoch:
+            raise UserError(
+                f"{dataset.full_name} {dataset.split} has {len(dataset)} samples, fewer than one step of "
+                f"{batch_size * process_count}: use a smaller batch size"
+            )
+        size = view.output_size(*dataset[0]["image"].shape[:2])
+        samples = open_cache(dataset, cache, folder=cache_dir)
+        order = index_order(source, seed=seed, shuffle=shuffle)
+        self._ids = process_batches(order, batch_size, process_index, process_count, list)
+        # The view's randomness is drawn by position in the common order, so that processes do not draw alike.
+        views = order.random_map(Fetch(samples, view))
+        collate = Collate(dataset.depth_encoding, dataset.spec.depth_range, size)
+        self._batches = process_batches(views, batch_size, process_index, process_count, collate)
+        self._threads = threads or min(os.cpu_count() or 1, 8)
+        self._prefetch = prefetch
+        self._lock = threading.Lock()
+        self._recent: collections.deque[tuple[int, Batch]] = collections.deque(maxlen=_REMEMBERED)
+        # The running iterator, if any, in a list of its own so that it can be ended without the loader.
+        self._running: list[Any] = []
+        self._first_step = self._next_step = 0
+        weakref.finalize(self, _close, self._running, workers)
+        self._endless = drop_remainder
+        self.start_step = start_step
+
+    def go_to(self, step: int) -> None:
+        """Makes `loader[0]` the batch of an absolute step: where the next `fit` begins."""
+        self.start_step = step
+
+    def __len__(self) -> int:
+        """Steps of an epoch."""
+        return self.steps_per_epoch
+
+    @property
+    def num_batches(self) -> int | None:
+        """How many batches Keras may ask for: as many as it likes in training."""
+        return None if self._endless else self.steps_per_epoch
+
+    def __getitem__(self, step: int) -> Batch:
+        """The batch of a step, counted from `start_step`."""
+        if not 0 <= step < (self.num_batches or step + 1):
+            raise IndexError(f"step {step} of {self.num_batches}")
+        begin = time.perf_counter()
+        with self._lock:
+            batch = self._at(self.start_step + step)
+        self.wait_seconds += time.perf_counter() - begin
+        return batch
+
+    def ids(self, step: int) -> list[str]:
+        """The ids of a step's samples, in their order; padding has none."""
+        return [self.dataset.id(index) for index in self._ids[self.start_step + step] if index >= 0]
+
+    def close(self) -> None:
+        """Stops the threads and worker processes; the next batch that is asked for starts them again."""
+        with self._lock:
+            _close(self._running, self.worker_processes)
+            self._recent.clear()
+
+    def __enter__(self) -> "Loader":
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self.close()
+
+    def _at(self, step: int) -> Batch:
+        for remembered, batch in self._recent:
+            if remembered == step:
+                return batch
+        if not self._running or step != self._next_step:
+            self._start(step)
+        # Grain starts one worker process after the other, with the first batch of each.
+        starting = step - self._first_step < self.worker_processes
+        with hidden_main_module() if starting else contextlib.nullcontext():
+            batch = next(self._running[0])
+        if self.worker_processes:
+            # Grain's shared memory must not outlive Grain, and Keras may hold a batch until the program ends.
+            batch = keras.tree.map_structure(np.array, batch)
+        self._next_step = step + 1
+        self._recent.append((step, batch))
+        return batch
+
+    def _start(self, step: int) -> None:
+        _close(self._running, self.worker_processes)
+        options = grain.ReadOptions(num_threads=self._threads, prefetch_buffer_size=self._prefetch)
+        batches = self._batches.slice(slice(step, None)).to_iter_dataset(options)
+        if self.worker_processes:
+            _let_grain_read_its_flags()
+            ahead = max(1, self._prefetch // self.worker_processes)
+            batches = batches.mp_prefetch(
+                grain.MultiprocessingOptions(num_workers=self.worker_processes, per_worker_buffer_size=ahead)
+            )
+        self._running.append(iter(batches))
+        self._first_step = step
+
+
+def _let_grain_read_its_flags() -> None:
+    """Grain reads absl flags to start workers, which fails in a program that parses none."""
+    for name in flags.FLAGS:
+        if name.startswith("grain_") and not flags.FLAGS.is_parsed():
+            flags.FLAGS[name].present = True
+
+
+def _close(running: list[Any], processes: int) -> None:
+    """Ends the iterator of a list and empties the list."""
+    while running:
+        running.pop().close()
+    if processes:
+        # Grain's iterators refer to each other, and complain if they are taken apart at exit.
+        gc.collect()
+
+
+def _check(batch_size: int, seed: int, workers: int, process_index: int, process_count: int, cache: str) -> None:
+    if seed < 0:
+        raise UserError(f"seed {seed}: expected 0 or more")
+    if batch_size < 1:
+        raise UserError(f"batch size {batch_size}: expected at least 1")
+    if not 0 <= process_index < process_count:
+        raise UserError(f"process {process_index} of {process_count}: expected 0 to {process_count - 1}")
+    if workers and cache == "ram":
+        raise UserError('cache "ram" cannot be shared by worker processes: use --cache=disk, or --workers=0')

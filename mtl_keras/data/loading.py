@@ -1,0 +1,156 @@
+"""From a dataset's name to a split that can be read, prepared on first use."""
+
+import errno
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from mtl_keras.data.dataset import Dataset
+from mtl_keras.data.folders import locked, remove_all
+from mtl_keras.errors import UserError
+
+NAMES = ("streets", "miniscapes", "cityscapes", "folder")
+
+logger = logging.getLogger(__name__)
+
+
+def load(
+    name: str,
+    split: str,
+    *,
+    data_dir: str | Path | None = None,
+    prepared_dir: str | Path | None = None,
+    skip_bad_files: bool = False,
+    **options: Any,
+) -> Dataset:
+    """Opens a split, after preparing the dataset if it is not prepared yet.
+
+    Args:
+        name: "streets" (which means "streets/demo"), "streets/medium", "streets/full", "miniscapes", "cityscapes" or
+            "folder".
+        split: "train", "val" or "test".
+        data_dir: the source's folder; streets needs none. A source that changed is prepared anew, beside the old data.
+            May be left out where exactly one preparation of the dataset exists.
+        prepared_dir: where prepared data is kept; by default TFDS's folder (`TFDS_DATA_DIR`, or
+            `~/tensorflow_datasets`).
+        skip_bad_files: go on without the samples that have a bad file, instead of listing these files in an error.
+        **options: of the dataset: `size` and `depth_range` for cityscapes.
+
+    Raises:
+        UserError: unknown name, split or option, missing source, files that cannot be used, or a full disk.
+    """
+    builder = make_builder(name, data_dir=data_dir, prepared_dir=prepared_dir, skip_bad_files=skip_bad_files, **options)
+    if not isinstance(builder, Path):
+        prepare(builder)
+        builder = Path(builder.data_path)
+    dataset = Dataset(builder, split)
+    _report_bad_files(dataset, skip_bad_files)
+    return dataset
+
+
+def make_builder(
+    name: str,
+    *,
+    data_dir: str | Path | None = None,
+    prepared_dir: str | Path | None = None,
+    skip_bad_files: bool = False,
+    **options: Any,
+) -> Any:
+    """The TFDS builder of a dataset, or the path of its only preparation where no source is given.
+
+    Raises:
+        UserError: as for `load`.
+    """
+    dataset, _, config = name.partition("/")
+    if dataset not in NAMES or (config and dataset != "streets"):
+        raise UserError(f'unknown dataset "{name}": expected one of {", ".join(NAMES)}')
+    shared = {"skip_bad_files": skip_bad_files}
+    if prepared_dir is not None:
+        shared["data_dir"] = os.path.expanduser(prepared_dir)
+    if dataset == "streets":
+        return _streets(config or "demo", options, shared)
+    if data_dir is None:
+        return _only_preparation(dataset, prepared_dir)
+    data_dir = Path(data_dir).expanduser()
+    if not data_dir.is_dir():
+        raise UserError(f"data_dir {data_dir} is no folder: expected the folder that holds {dataset}")
+    return _from_source(dataset, data_dir, options, shared)
+
+
+def prepare(builder: Any) -> None:
+    """Prepares a builder's dataset unless it is prepared; one process at a time, the others wait for it.
+
+    Raises:
+        UserError: bad files, or a full disk.
+    """
+    path = Path(builder.data_path)
+    if _is_prepared(path):
+        return
+    try:
+        with locked(path.parent):
+            # Nobody else is preparing here, so what lies incomplete was interrupted.
+            for leftover in remove_all(path.parent, "incomplete.*"):
+                logger.warning("removed an interrupted preparation: %s", leftover)
+            if not _is_prepared(path):
+                builder.download_and_prepare()
+    except OSError as error:
+        reason = "no space left" if error.errno == errno.ENOSPC else error.strerror or str(error)
+        raise UserError(
+            f"cannot prepare {builder.name} in {path.parent} ({reason}): choose another folder with --prepared_dir"
+        ) from error
+
+
+def _is_prepared(path: Path) -> bool:
+    # TFDS renames the folder when it is complete, and writes this file last before that.
+    return (path / "dataset_info.json").is_file()
+
+
+def _streets(config: str, options: dict[str, Any], shared: dict[str, Any]) -> Any:
+    from mtl_keras.data.streets import Streets
+
+    if options:
+        raise UserError(f"streets has no option {', '.join(options)}: choose a configuration such as streets/full")
+    if config not in Streets.builder_configs:
+        known = ", ".join(f"streets/{known}" for known in Streets.builder_configs)
+        raise UserError(f'unknown dataset "streets/{config}": expected one of {known}')
+    return Streets(config=config, **shared)
+
+
+def _from_source(dataset: str, data_dir: Path, options: dict[str, Any], shared: dict[str, Any]) -> Any:
+    if dataset == "miniscapes":
+        from mtl_keras.data.miniscapes import Miniscapes as builder
+        from mtl_keras.data.miniscapes import MiniscapesConfig as config
+    elif dataset == "cityscapes":
+        from mtl_keras.data.cityscapes import Cityscapes as builder
+        from mtl_keras.data.cityscapes import CityscapesConfig as config
+    else:
+        from mtl_keras.data.folder import Folder as builder
+        from mtl_keras.data.folder import FolderConfig as config
+    try:
+        found = config.from_source(data_dir, **options)
+    except TypeError as error:
+        raise UserError(f"{dataset} does not take the options {', '.join(options)}") from error
+    return builder(config=found, **shared)
+
+
+def _only_preparation(dataset: str, prepared_dir: str | Path | None) -> Path:
+    import tensorflow_datasets as tfds
+
+    root = Path(prepared_dir or tfds.core.constants.DATA_DIR).expanduser()
+    found = sorted(path.parent for path in root.glob(f"{dataset}/*/[0-9]*/dataset_info.json"))
+    if len(found) == 1:
+        return found[0]
+    state = f"{len(found)} preparations of it lie" if found else "no preparation of it lies"
+    raise UserError(f"{dataset} needs data_dir, the folder of its source ({state} under {root}): add --data_dir=PATH")
+
+
+def _report_bad_files(dataset: Dataset, skip_bad_files: bool) -> None:
+    from mtl_keras.data.builder import bad_files_error
+    from mtl_keras.data.images import BadFile
+
+    if not dataset.bad_files:
+        return
+    if not skip_bad_files:
+        raise bad_files_error(dataset.name, [BadFile(*file) for file in dataset.bad_files])
+    logger.warning("%s: %d bad files were left out", dataset.full_name, len(dataset.bad_files))

@@ -1,0 +1,150 @@
+"""Making an example of image files as they lie in a dataset's folders."""
+
+import dataclasses
+import hashlib
+import itertools
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from mtl_keras.data import images
+from mtl_keras.data.examples import Example, depth_sums, missing_depth, missing_semseg
+from mtl_keras.data.images import BadFile
+from mtl_keras.data.spec import IGNORE_LABEL
+
+Result = TypeVar("Result")
+
+GREY_16 = ("I;16", "I;16B", "I;16L", "I")
+
+
+@dataclasses.dataclass(frozen=True)
+class RawSample:
+    """The files of one sample; None where it has no such label."""
+
+    id: str
+    image: Path
+    semseg: Path | None
+    depth: Path | None
+
+
+@dataclasses.dataclass(frozen=True)
+class FileRules:
+    """What the files of a dataset must be.
+
+    Args:
+        num_classes: labels are 0 … `num_classes` − 1, and 255.
+        depth_encoding: see `depth_encoding.ENCODINGS`.
+        depth_scale: the encoding's scale.
+        depth_range: least and greatest valid metres.
+    """
+
+    num_classes: int
+    depth_encoding: str
+    depth_scale: float
+    depth_range: tuple[float, float]
+
+
+def read_example(sample: RawSample, rules: FileRules) -> Example | list[BadFile]:
+    """Checks a sample's files and takes their bytes over; what is wrong comes back as a list of every bad file."""
+    bad: list[BadFile] = []
+    image = attempt(bad, _read_rgb, sample.image)
+    semseg = attempt(bad, _read_labels, sample.semseg, rules) if sample.semseg else None
+    depth = attempt(bad, _read_depth, sample.depth, rules) if sample.depth else None
+    if image:
+        for path, label in ((sample.semseg, semseg), (sample.depth, depth)):
+            if label and label[1].shape != image[1].shape[:2]:
+                bad.append(size_mismatch(path, label[1], sample.image, image[1]))
+    if bad:
+        return bad
+    height, width = image[1].shape[:2]
+    sums = (0, 0.0, 0.0)
+    if depth:
+        sums = depth_sums(depth[1], rules.depth_encoding, rules.depth_scale, rules.depth_range)
+    return Example(
+        id=sample.id,
+        image=image[0],
+        semseg=semseg[0] if semseg else missing_semseg(height, width),
+        depth=depth[0] if depth else missing_depth(height, width),
+        depth_scale=rules.depth_scale,
+        depth_sums=sums,
+    )
+
+
+def attempt(bad: list[BadFile], function: Callable[..., Result], *args: Any) -> Result | None:
+    """The function's result, or None and one more bad file."""
+    try:
+        return function(*args)
+    except BadFile as error:
+        bad.append(error)
+        return None
+
+
+def size_mismatch(path: object, array: np.ndarray, image_path: object, image: np.ndarray) -> BadFile:
+    """The reason for a label that does not lie on its image."""
+    height, width = array.shape[:2]
+    reason = f"{width}×{height} px, but {Path(str(image_path)).name} has {image.shape[1]}×{image.shape[0]}"
+    return BadFile(path, reason)
+
+
+def check_labels(labels: np.ndarray, num_classes: int, path: object) -> None:
+    """Refuses labels that are neither a class nor ignore.
+
+    Raises:
+        BadFile: with the stray ids.
+    """
+    counts = np.bincount(labels.ravel(), minlength=256)
+    stray = [str(i) for i in np.flatnonzero(counts) if num_classes <= i != IGNORE_LABEL]
+    if stray:
+        raise BadFile(path, f"label ids {', '.join(stray[:8])} outside 0–{num_classes - 1} and {IGNORE_LABEL}")
+
+
+def fingerprint(root: Path, files: Iterable[Path], *options: Any) -> str:
+    """A short digest of the files' paths under `root`, sizes and modification times, and of options."""
+    digest = hashlib.sha256(repr(options).encode())
+    for path in sorted(files):
+        status = os.stat(path)
+        digest.update(f"{path.relative_to(root)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:12]
+
+
+def files_of(samples: dict[str, list[RawSample]]) -> list[Path]:
+    """All files of all splits."""
+    every = itertools.chain.from_iterable(samples.values())
+    return [path for sample in every for path in (sample.image, sample.semseg, sample.depth) if path]
+
+
+def natural_order(name: str) -> tuple[bool, int, str]:
+    """Sorts numbered names by their numbers, 2 before 10, and others after them."""
+    return (False, int(name), name) if name.isdecimal() else (True, 0, name)
+
+
+def _read_rgb(path: Path) -> tuple[bytes, np.ndarray]:
+    data = images.read_file(path)
+    image = images.open_image(data, path)
+    images.require_mode(image, ("RGB",), "8-bit RGB", path)
+    return data, np.asarray(image)
+
+
+def _read_labels(path: Path, rules: FileRules) -> tuple[bytes, np.ndarray]:
+    data = images.read_file(path)
+    image = images.open_image(data, path)
+    images.require_mode(image, ("L", "P"), "8-bit grey or palette", path)
+    labels = np.asarray(image)
+    check_labels(labels, rules.num_classes, path)
+    return images.encode_png(labels), labels
+
+
+def _read_depth(path: Path, rules: FileRules) -> tuple[bytes, np.ndarray]:
+    data = images.read_file(path)
+    image = images.open_image(data, path)
+    if image.format != "PNG":
+        raise BadFile(path, f"{image.format}, expected PNG")
+    if rules.depth_encoding == "inverse":
+        images.require_mode(image, ("L",), "8-bit grey", path)
+    else:
+        images.require_mode(image, ("L", *GREY_16), "8- or 16-bit grey", path)
+    codes = images.pixels(image)
+    return (images.encode_png(codes) if codes.dtype == np.uint8 else data), codes

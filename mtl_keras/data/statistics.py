@@ -1,0 +1,125 @@
+"""What a split holds: class frequencies, depth, missing labels and sizes, measured once and kept with the data."""
+
+import collections
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from mtl_keras.data.dataset import Dataset
+from mtl_keras.data.pools import ordered_map
+from mtl_keras.data.spec import IGNORE_LABEL
+
+HISTOGRAM_BINS = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Statistics:
+    """Counts over all samples of a split.
+
+    Args:
+        samples: how many there are.
+        class_pixels: labelled pixels of each class.
+        ignored_pixels: pixels with the ignore label, in samples that have a semseg label.
+        missing_semseg: samples without any semseg label.
+        missing_depth: samples without any valid depth.
+        depth_pixels: pixels with valid depth.
+        depth_mean: of the valid depth, in metres; 0 if there is none.
+        depth_std: of the valid depth, in metres.
+        depth_edges: edges of the histogram in metres, evenly spaced in the logarithm over the spec's range.
+        depth_histogram: pixels of each bin.
+        sizes: samples of each "height×width".
+    """
+
+    samples: int
+    class_pixels: tuple[int, ...]
+    ignored_pixels: int
+    missing_semseg: int
+    missing_depth: int
+    depth_pixels: int
+    depth_mean: float
+    depth_std: float
+    depth_edges: tuple[float, ...]
+    depth_histogram: tuple[int, ...]
+    sizes: dict[str, int]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same numbers as JSON knows them."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, facts: dict[str, Any]) -> "Statistics":
+        """Reads what `to_dict` wrote, lists in the place of tuples included."""
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()})
+
+
+def measure_statistics(dataset: Dataset) -> Statistics:
+    """Reads every sample of a split and counts; sums are in float64 and exact integers.
+
+    Returns:
+        The statistics; `store_statistics` keeps them with the prepared data.
+    """
+    edges = np.geomspace(*dataset.spec.depth_range, HISTOGRAM_BINS + 1)
+    # Rounding must not lose depth that lies exactly on the ends of the range.
+    outer = np.concatenate([[0], edges[1:-1], [np.inf]])
+    labels, histogram = np.zeros(256, np.int64), np.zeros(HISTOGRAM_BINS, np.int64)
+    ignored = missing_semseg = missing_depth = count = 0
+    total = squares = 0.0
+    sizes: collections.Counter[str] = collections.Counter()
+
+    def measure(index: int) -> tuple[np.ndarray, np.ndarray, float, float, str]:
+        sample = dataset[index]
+        metres = dataset.metres(sample).astype(np.float64)
+        metres = metres[metres > 0]
+        size = "{}×{}".format(*sample["semseg"].shape)
+        found = np.bincount(sample["semseg"].ravel(), minlength=256)
+        return found, np.histogram(metres, outer)[0], metres.sum(), np.square(metres).sum(), size
+
+    indices = tqdm(range(len(dataset)), desc=f"Measuring {dataset.name} {dataset.split}", unit=" samples")
+    for found, depths, depth_sum, depth_squares, size in ordered_map(measure, indices, processes=False):
+        labelled = found.sum() > found[IGNORE_LABEL]
+        labels += found
+        ignored += int(found[IGNORE_LABEL]) * bool(labelled)
+        histogram += depths
+        missing_semseg += not labelled
+        missing_depth += not depths.any()
+        count += int(depths.sum())
+        total, squares = total + depth_sum, squares + depth_squares
+        sizes[size] += 1
+    mean = total / max(count, 1)
+    return Statistics(
+        samples=len(dataset),
+        class_pixels=tuple(labels[: dataset.spec.num_classes].tolist()),
+        ignored_pixels=ignored,
+        missing_semseg=int(missing_semseg),
+        missing_depth=int(missing_depth),
+        depth_pixels=count,
+        depth_mean=float(mean),
+        depth_std=float(np.sqrt(max(squares / max(count, 1) - mean**2, 0.0))),
+        depth_edges=tuple(edges.tolist()),
+        depth_histogram=tuple(histogram.tolist()),
+        sizes=dict(sizes),
+    )
+
+
+def store_statistics(dataset: Dataset, statistics: Statistics) -> Path:
+    """Writes the statistics beside the prepared data, and returns where."""
+    path = _path(dataset)
+    beside = path.with_suffix(f".{os.getpid()}.tmp")
+    beside.write_text(json.dumps(statistics.to_dict(), indent=2, ensure_ascii=False), encoding="utf-8")
+    beside.replace(path)
+    return path
+
+
+def stored_statistics(dataset: Dataset) -> Statistics | None:
+    """The statistics kept with the prepared data, or None if they were not measured yet."""
+    path = _path(dataset)
+    return Statistics.from_dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+
+
+def _path(dataset: Dataset) -> Path:
+    return dataset.path / f"statistics-{dataset.split}.json"

@@ -1,0 +1,104 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mtl_keras import data
+from mtl_keras.errors import UserError
+
+DESCRIPTION = """
+name = "harbour"
+classes = ["water", "quay", "ship", "person"]
+images = "photos/{split}/{id}_cam0.*"
+labels = "truth/{split}/{id}_classes.png"
+depth = "lidar/{split}/{id}.png"
+depth_encoding = "linear"
+depth_scale = 0.001
+depth_range = [0.5, 60.0]
+"""
+
+
+@pytest.fixture
+def harbour(tmp_path):
+    """Own names and folders, four classes, depth in millimetres; one photo lies in a folder of its own."""
+    root = tmp_path / "harbour"
+    rng = np.random.default_rng(0)
+    names = {"train": ["pier/2", "pier/10", "dock"], "val": ["dock"]}
+    for split, ids in names.items():
+        for name in ids:
+            for file, array in (
+                (f"photos/{split}/{name}_cam0.jpg", rng.integers(0, 256, (40, 64, 3), np.uint8)),
+                (f"truth/{split}/{name}_classes.png", rng.choice([0, 1, 2, 3, 255], (40, 64)).astype(np.uint8)),
+                (f"lidar/{split}/{name}.png", rng.integers(0, 65536, (40, 64)).astype(np.uint16)),
+            ):
+                (root / file).parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(array).save(root / file)
+    (root / "dataset.toml").write_text(DESCRIPTION)
+    return root
+
+
+def test_own_data_has_its_own_classes_and_metres(harbour, tmp_path):
+    dataset = data.load("folder", "train", data_dir=harbour, prepared_dir=tmp_path / "prepared")
+    assert dataset.spec.classes == ("water", "quay", "ship", "person") and dataset.spec.name == "harbour"
+    assert len(set(dataset.spec.palette)) == 4
+    assert sorted(dataset.id(i) for i in range(3)) == ["dock", "pier/10", "pier/2"]
+    every = []
+    for i in range(3):
+        name, sample = dataset.id(i), dataset[i]
+        millimetres = np.asarray(Image.open(harbour / "lidar/train" / f"{name}.png")).astype(np.float64)
+        metres = np.where((millimetres >= 500) & (millimetres <= 60_000), millimetres / 1000, 0)
+        np.testing.assert_allclose(dataset.metres(sample), metres, rtol=1e-6)
+        np.testing.assert_array_equal(
+            sample["semseg"], np.asarray(Image.open(harbour / "truth/train" / f"{name}_classes.png"))
+        )
+        every.append(metres[metres > 0])
+    every = np.concatenate(every)
+    assert (dataset.spec.depth_mean, dataset.spec.depth_std) == pytest.approx((every.mean(), every.std()), rel=1e-5)
+
+
+def test_json_says_the_same_as_toml(harbour, tmp_path):
+    (harbour / "dataset.toml").unlink()
+    facts = {
+        "classes": ["water", "quay", "ship", "car"],
+        "palette": [[0, 0, 255], [9, 9, 9], [1, 2, 3], [255, 0, 0]],
+        "images": "photos/{split}/{id}_cam0.jpg",
+        "labels": "truth/{split}/{id}_classes.png",
+    }
+    (harbour / "dataset.json").write_text(json.dumps(facts))
+    dataset = data.load("folder", "val", data_dir=harbour, prepared_dir=tmp_path / "prepared")
+    assert dataset.spec.palette[3] == (255, 0, 0)
+    assert not dataset.metres(dataset[0]).any()  # no depth where the description says it lies
+
+
+def test_labels_outside_the_classes_are_listed(harbour, tmp_path):
+    path = harbour / "truth" / "train" / "dock_classes.png"
+    Image.fromarray(np.full((40, 64), 4, np.uint8)).save(path)
+    with pytest.raises(UserError, match=r"label ids 4 outside 0–3 and 255"):
+        data.load("folder", "train", data_dir=harbour, prepared_dir=tmp_path / "prepared")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("depth_scale = 0.001", "depth_scale = -1", "positive number"),
+        ("depth_scale", "depth_unit", "depth_unit: expected only"),
+        ('"linear"', '"feet"', "expected one of inverse"),
+        ("{id}_classes.png", "classes.png", "{id} once"),
+        ("[0.5, 60.0]", "[60.0, 0.5]", "two rising numbers"),
+        ('name = "harbour"', "name = ", "cannot be read"),
+        ("photos/", "pictures/", "has no images like pictures"),
+        ('classes = ["water", "quay", "ship", "person"]', "classes = []", "0 entries"),
+        ('classes = ["water", "quay", "ship", "person"]', "", "classes"),
+    ],
+)
+def test_wrong_descriptions_say_what_is_wrong(harbour, tmp_path, old, new, message):
+    (harbour / "dataset.toml").write_text(DESCRIPTION.replace(old, new))
+    with pytest.raises(UserError) as error:
+        data.load("folder", "train", data_dir=harbour, prepared_dir=tmp_path / "prepared")
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_description_is_needed(tmp_path):
+    with pytest.raises(UserError, match="expected one dataset.toml or dataset.json"):
+        data.load("folder", "train", data_dir=tmp_path, prepared_dir=tmp_path)

@@ -1,0 +1,242 @@
+import os
+import signal
+import struct
+import subprocess
+import sys
+import textwrap
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mtl_keras import data
+from mtl_keras.errors import UserError
+
+
+def png_bomb(width, height):
+    """A grey PNG of few bytes that claims a size."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(bytes(1000))), (b"IEND", b"")]
+    parts = [struct.pack(">I", len(d)) + t + d + struct.pack(">I", zlib.crc32(t + d)) for t, d in chunks]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def save(path, array):
+    Image.fromarray(array).save(path)
+
+
+def damage(source):
+    """One file of every kind that cannot be used, and a part of the reason that must be given."""
+    train = source / "train"
+    whole = (train / "rgb" / "0.jpg").read_bytes()
+    (train / "rgb" / "0.jpg").write_bytes(whole[: len(whole) // 2])
+    (train / "rgb" / "1.jpg").write_bytes(b"")
+    (train / "rgb" / "2.jpg").write_bytes(b"no image at all")
+    save(train / "rgb" / "3.jpg", np.zeros((72, 96), np.uint8))
+    save(train / "semseg" / "4.png", np.full((72, 96), 19, np.uint8))
+    save(train / "semseg" / "5.png", np.zeros((71, 96), np.uint8))
+    save(train / "depth" / "6.png", np.zeros((72, 96), np.uint16))
+    (train / "depth" / "7.png").write_bytes(png_bomb(40_000, 40_000))
+    (train / "semseg" / "8.png").write_bytes(png_bomb(8_193, 16))
+    png = (train / "semseg" / "9.png").read_bytes()
+    (train / "semseg" / "9.png").write_bytes(png[:-40])
+    return {
+        "rgb/0.jpg": "truncated",
+        "rgb/1.jpg": "empty",
+        "rgb/2.jpg": "not a PNG or JPEG",
+        "rgb/3.jpg": "mode L",
+        "semseg/4.png": "label ids 19",
+        "semseg/5.png": "96×71",
+        "depth/6.png": "mode I;16",
+        "depth/7.png": "8192 px a side",
+        "semseg/8.png": "8192 px a side",
+        "semseg/9.png": "truncated",
+    }
+
+
+def test_what_is_prepared_is_what_the_files_hold(miniscapes_dir, tmp_path):
+    dataset = data.load("miniscapes", "train", data_dir=miniscapes_dir, prepared_dir=tmp_path)
+    assert [dataset.id(i) for i in range(11)] == [str(i) for i in range(11)]
+    for i in range(11):
+        sample = dataset[i]
+        image = np.asarray(Image.open(miniscapes_dir / "train" / "rgb" / f"{i}.jpg"))
+        np.testing.assert_array_equal(sample["image"], image)
+        for name, kind in (("semseg", "semseg"), ("depth_codes", "depth")):
+            path = miniscapes_dir / "train" / kind / f"{i}.png"
+            missing = np.full((72, 96), 255 if kind == "semseg" else 0, np.uint8)
+            np.testing.assert_array_equal(sample[name], np.asarray(Image.open(path)) if path.exists() else missing)
+    test = data.load("miniscapes", "test", data_dir=miniscapes_dir, prepared_dir=tmp_path)
+    assert len(test) == 2 and (test[0]["semseg"] == 255).all() and (test.metres(test[0]) == 0).all()
+
+
+def test_published_depth_statistics_are_kept_and_measured_ones_lie_beside(prepared):
+    dataset = prepared["train"]
+    assert (dataset.spec.depth_mean, dataset.spec.depth_std) == (27.0727, 29.1264)
+    metres = np.concatenate([dataset.metres(dataset[i]).ravel() for i in range(len(dataset))]).astype(np.float64)
+    metres = metres[metres > 0]
+    assert dataset.measured_depth == pytest.approx({"depth_mean": metres.mean(), "depth_std": metres.std()})
+
+
+def test_all_bad_files_are_listed_at_once_and_nothing_is_left(miniscapes_dir, tmp_path):
+    reasons = damage(miniscapes_dir)
+    with pytest.raises(UserError) as error:
+        data.load("miniscapes", "val", data_dir=miniscapes_dir, prepared_dir=tmp_path / "prepared")
+    headline, *lines = str(error.value).splitlines()
+    assert headline.startswith("10 files of miniscapes") and "--skip_bad_files" in headline
+    assert len(lines) == len(reasons)
+    for file, reason in reasons.items():
+        (line,) = (line for line in lines if f"train/{file}" in line)
+        assert reason in line
+    assert not list((tmp_path / "prepared").rglob("*.json"))
+    assert not list((tmp_path / "prepared").rglob("*array_record*"))
+
+
+def test_bad_files_are_skipped_if_asked_and_remembered(miniscapes_dir, tmp_path):
+    damage(miniscapes_dir)
+    where = {"data_dir": miniscapes_dir, "prepared_dir": tmp_path}
+    dataset = data.load("miniscapes", "train", skip_bad_files=True, **where)
+    assert [dataset.id(i) for i in range(len(dataset))] == ["10"] and len(dataset.bad_files) == 10
+    assert len(data.load("miniscapes", "val", skip_bad_files=True, **where)) == 5
+    with pytest.raises(UserError, match="10 files"):
+        data.load("miniscapes", "train", **where)
+
+
+def test_bad_files_are_found_without_preparing(miniscapes_dir, tmp_path):
+    damage(miniscapes_dir)
+    builder = data.make_builder("miniscapes", data_dir=miniscapes_dir, prepared_dir=tmp_path / "prepared")
+    assert len(builder.bad_files()) == 10
+    assert not (tmp_path / "prepared").exists()
+
+
+def test_large_images_are_used(tmp_path):
+    for kind, array in (("rgb", np.zeros((16, 8192, 3), np.uint8)), ("semseg", np.zeros((16, 8192), np.uint8))):
+        (tmp_path / "source" / "train" / kind).mkdir(parents=True)
+        save(tmp_path / "source" / "train" / kind / "0.png", array)
+    dataset = data.load("miniscapes", "train", data_dir=tmp_path / "source", prepared_dir=tmp_path / "prepared")
+    assert dataset[0]["image"].shape == (16, 8192, 3)
+
+
+def test_a_changed_source_is_prepared_anew_beside(miniscapes_dir, tmp_path):
+    where = {"data_dir": miniscapes_dir, "prepared_dir": tmp_path / "prepared"}
+    before = data.load("miniscapes", "val", **where)
+    again = data.load("miniscapes", "val", **where)
+    assert again.path == before.path
+    save(miniscapes_dir / "val" / "semseg" / "0.png", np.full((72, 96), 3, np.uint8))
+    after = data.load("miniscapes", "val", **where)
+    assert after.path != before.path
+    assert (after[0]["semseg"] == 3).all() and not (before[0]["semseg"] == 3).all()
+
+
+def test_the_source_may_be_left_out_where_one_preparation_exists(miniscapes_dir, tmp_path):
+    with pytest.raises(UserError, match="--data_dir"):
+        data.load("miniscapes", "val", prepared_dir=tmp_path / "prepared")
+    made = data.load("miniscapes", "val", data_dir=miniscapes_dir, prepared_dir=tmp_path / "prepared")
+    assert data.load("miniscapes", "val", prepared_dir=tmp_path / "prepared").path == made.path
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("kitti", "expected one of streets"), ("streets/huge", "streets/full"), ("miniscapes/x", "unknown dataset")],
+)
+def test_unknown_names_are_refused(name, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        data.load(name, "train", prepared_dir=tmp_path)
+
+
+def test_wrong_places_and_splits_are_refused(miniscapes_dir, tmp_path):
+    with pytest.raises(UserError, match="is no folder"):
+        data.load("miniscapes", "train", data_dir=tmp_path / "nowhere", prepared_dir=tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="holds no Miniscapes"):
+        data.load("miniscapes", "train", data_dir=tmp_path / "empty", prepared_dir=tmp_path)
+    with pytest.raises(UserError, match='no split "night": expected one of'):
+        data.load("miniscapes", "night", data_dir=miniscapes_dir, prepared_dir=tmp_path / "prepared")
+    with pytest.raises(UserError, match="does not take the options size"):
+        data.load("miniscapes", "train", data_dir=miniscapes_dir, prepared_dir=tmp_path / "prepared", size=(1, 2))
+
+
+SLOW_PREPARATION = """
+    import sys, time
+    from mtl_keras.data import raw_files
+    read = raw_files.read_example
+    def slow(*args, **kwargs):
+        print("reading", flush=True)
+        time.sleep(0.3)
+        return read(*args, **kwargs)
+    raw_files.read_example = slow
+    from mtl_keras import data
+    data.load("miniscapes", "train", data_dir=sys.argv[1], prepared_dir=sys.argv[2])
+"""
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
+def test_an_interrupted_preparation_is_not_taken_for_complete(miniscapes_dir, tmp_path, end):
+    prepared_dir = tmp_path / "prepared"
+    command = [sys.executable, "-c", textwrap.dedent(SLOW_PREPARATION), str(miniscapes_dir), str(prepared_dir)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=os.environ | {"PYTHONPATH": os.getcwd()}
+    )
+    for _ in range(6):
+        process.stdout.readline()
+    process.send_signal(end)
+    process.wait(timeout=60)
+    assert process.returncode != 0
+    process.stdout.close()
+    assert not list(prepared_dir.rglob("dataset_info.json"))
+    dataset = data.load("miniscapes", "train", data_dir=miniscapes_dir, prepared_dir=prepared_dir)
+    assert len(dataset) == 11 and dataset[10]["image"].shape == (72, 96, 3)
+    assert not list(prepared_dir.rglob("*incomplete*"))
+
+
+def test_a_disk_that_cannot_take_the_data_is_told_and_left_clean(miniscapes_dir, tmp_path):
+    program = """
+        import resource, sys
+        from mtl_keras import data
+        from mtl_keras.errors import UserError
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+        try:
+            data.load("miniscapes", "train", data_dir=sys.argv[1], prepared_dir=sys.argv[2])
+        except UserError as error:
+            print(error)
+    """
+    prepared_dir = tmp_path / "prepared"
+    result = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program), str(miniscapes_dir), str(prepared_dir)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.getcwd()},
+    )
+    assert result.stdout.startswith("cannot prepare miniscapes in"), result.stderr
+    assert "File too large" in result.stdout and "--prepared_dir" in result.stdout
+    assert not list(prepared_dir.rglob("*train*"))
+
+
+def test_nothing_here_needs_tensorflow(miniscapes_dir, tmp_path):
+    program = """
+        import sys
+        class Absent:
+            def find_spec(self, name, path=None, target=None):
+                assert name.partition(".")[0] != "tensorflow", "TensorFlow was imported"
+        sys.meta_path.insert(0, Absent())
+        import importlib.util
+        find_spec = importlib.util.find_spec
+        importlib.util.find_spec = lambda name, *args: None if name == "tensorflow" else find_spec(name, *args)
+        from mtl_keras import data
+        train = data.load("miniscapes", "train", data_dir=sys.argv[1], prepared_dir=sys.argv[2])
+        loader = data.Loader(train, 2, data.TrainView((32, 32)))
+        print(loader[0][0].shape, "tensorflow" in sys.modules)
+    """
+    result = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program), str(miniscapes_dir), str(tmp_path / "prepared")],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.getcwd(), "KERAS_BACKEND": "numpy"},
+    )
+    assert result.stdout.strip() == "(2, 32, 32, 3) False", result.stderr
+
+
+def test_importing_the_package_leaves_the_heavy_libraries_for_later():
+    program = "import sys, mtl_keras.data; print([m for m in ('grain', 'tensorflow_datasets') if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert result.stdout.strip() == "[]", result.stderr
