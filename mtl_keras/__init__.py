@@ -11,15 +11,17 @@ from mtl_keras.layers import BilinearUpsampling, PixelNormalization, SpreadLike
 from mtl_keras.losses import DepthLoss, SegmentationLoss
 from mtl_keras.metrics import MeanIoU, SILogRMSE, grader
 from mtl_keras.model import MultiTaskModel
-from mtl_keras.optimizers import SGD, Adam, PolyDecay
+from mtl_keras.optimizers import SGD, Adam, AdamW, Group, PolyDecay
 
 __all__ = [
     "MINISCAPES",
     "SGD",
     "Adam",
+    "AdamW",
     "BilinearUpsampling",
     "DataSpec",
     "DepthLoss",
+    "Group",
     "MeanIoU",
     "Metres",
     "MultiTaskModel",

@@ -1,4 +1,4 @@
-"""What happens beside the steps of a run: its table, TensorBoard, pictures, checkpoints and progress.
+"""What happens beside the steps of a run: its clock, its table, TensorBoard and pictures.
 
 Logs stay on the device: a callback converts what it reads when it reads it, so that no step waits for the host.
 """
@@ -14,7 +14,6 @@ import keras
 import numpy as np
 
 from mtl_keras import viz
-from mtl_keras.checkpoints import StateFiles, training_state, weights_of, write_tensors
 from mtl_keras.event_writer import EventWriter
 from mtl_keras.files import write_text
 
@@ -44,12 +43,13 @@ class Clock(keras.callbacks.Callback):
     Args:
         step: steps done before.
         seconds: seconds spent before.
+        learning_rate: of the epoch that `step` ends or lies in.
     """
 
-    def __init__(self, step: int = 0, seconds: float = 0.0):
+    def __init__(self, step: int = 0, seconds: float = 0.0, learning_rate: float = 0.0):
         super().__init__()
         self.step = step
-        self.learning_rate = 0.0
+        self.learning_rate = learning_rate
         self._started = time.monotonic() - seconds
 
     @property
@@ -68,16 +68,17 @@ class MetricsTable(keras.callbacks.Callback):
     """`metrics.csv`: a row an epoch, with the epoch's number, step, seconds and learning rate before its logs.
 
     Args:
-        path: the file. Rows that it has already are kept up to the epoch that training starts with.
+        path: the file.
         clock: the run's clock.
+        recorded: how many epochs' rows of a file that is there already stay.
     """
 
-    def __init__(self, path: Path, clock: Clock, initial_epoch: int = 0):
+    def __init__(self, path: Path, clock: Clock, recorded: int = 0):
         super().__init__()
         self.path = path
         self.clock = clock
         rows = read_metrics(path) if path.exists() else []
-        self.rows = [row for row in rows if row["epoch"] <= initial_epoch]
+        self.rows = [row for row in rows if row["epoch"] <= recorded]
 
     def on_epoch_end(self, epoch, logs=None):
         place = {"epoch": epoch + 1, "step": self.clock.step, "seconds": round(self.clock.seconds, 1)}
@@ -142,74 +143,3 @@ class Pictures(keras.callbacks.Callback):
         self.writer.histogram("depth/true", depth[depth > 0], step=epoch + 1)
         self.writer.histogram("depth/predicted", predictions["depth"], step=epoch + 1)
         self.writer.flush()
-
-
-class BestWeights(keras.callbacks.Callback):
-    """Keeps the weights of the epoch with the best validation grader.
-
-    While the grader is clamped to zero, the difference that it would be made of decides: mIoU − SI-logRMSE.
-
-    Args:
-        path: the safetensors file.
-        best: the best so far, as `rank` gives it.
-    """
-
-    def __init__(self, path: Path, best: tuple[float, float] | None = None):
-        super().__init__()
-        self.path = path
-        self.best = best
-
-    def on_epoch_end(self, epoch, logs=None):
-        validation = {name[4:]: value for name, value in numbers(logs).items() if name.startswith("val_")}
-        rank = rank_of(validation)
-        if self.best is not None and rank <= tuple(self.best):
-            return
-        self.best = rank
-        model = self.model
-        facts = {
-            "architecture": model.architecture,
-            "spec": model.spec.to_dict(),
-            "epoch": epoch + 1,
-            "metrics": validation,
-        }
-        write_tensors(self.path, weights_of(model), facts)
-
-
-def rank_of(metrics: Mapping[str, float]) -> tuple[float, float]:
-    """What runs and epochs are compared by: the grader, then mIoU − SI-logRMSE; NaN counts as nothing."""
-    difference = np.nan_to_num(metrics["miou"], nan=0.0) - np.nan_to_num(metrics["silog"], nan=100.0)
-    return float(metrics["grader"]), float(difference)
-
-
-class LastState(keras.callbacks.Callback):
-    """Saves what training needs to go on from: at each epoch's end, and every few minutes within one.
-
-    Args:
-        files: where states go.
-        clock: the run's clock.
-        best: whose best value is part of the state.
-        steps_per_epoch: steps of an epoch.
-        every: minutes between saves within an epoch.
-    """
-
-    def __init__(self, files: StateFiles, clock: Clock, best: BestWeights, steps_per_epoch: int, every: float):
-        super().__init__()
-        self.files = files
-        self.clock = clock
-        self.best = best
-        self.steps_per_epoch = steps_per_epoch
-        self.every = every
-        self._saved = time.monotonic()
-
-    def on_train_batch_end(self, batch, logs=None):
-        # The state at an epoch's last step would leave its validation out; the epoch's end saves right after it.
-        if time.monotonic() - self._saved > 60 * self.every and self.clock.step % self.steps_per_epoch:
-            self.save()
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.save()
-
-    def save(self) -> None:
-        facts = {"step": self.clock.step, "seconds": self.clock.seconds, "best": self.best.best}
-        self.files.save(self.clock.step, training_state(self.model), facts)
-        self._saved = time.monotonic()

@@ -20,6 +20,8 @@ from mtl_keras.files import replacing
 
 # bfloat16 and other types that NumPy lacks do not occur: Keras keeps its variables in float32 under every policy.
 State = dict[str, np.ndarray]
+# A step, the state after it, and facts that go with it.
+SavedState = tuple[int, State, dict[str, Any]]
 
 _NAME = re.compile(r"step-(\d{10})-([0-9a-f]{16})\.safetensors")
 GENERATIONS = 2
@@ -121,7 +123,7 @@ class StateFiles:
                 old.unlink(missing_ok=True)
         return final
 
-    def load(self) -> tuple[int, State, dict[str, Any]] | None:
+    def load(self) -> SavedState | None:
         """The newest whole state as (step, state, facts), or None; a damaged file is passed over."""
         for step, path in self._found():
             if self._whole(path):

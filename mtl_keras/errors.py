@@ -7,3 +7,9 @@ class UserError(ValueError):
     The message is one line that names the thing, what was expected and how to mend it. Commands print it without a
     traceback and exit with status 2.
     """
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what a library raised, or its kind where it says nothing."""
+    text = str(error).strip()
+    return text.splitlines()[0].rstrip(". ") if text else type(error).__name__

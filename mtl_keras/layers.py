@@ -13,11 +13,21 @@ BATCH_NORM_EPSILON = 1e-5
 BATCH_NORM_MOMENTUM = 0.9
 
 
+@keras.saving.register_keras_serializable("mtl_keras")
+class Block(keras.Model):
+    """A named part of a model; its weights' paths begin with its name, after loading too."""
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        with keras.name_scope(config["name"]):
+            return super().from_config(config, custom_objects)
+
+
 def block(function: Callable) -> Callable:
     """Turns a function of tensors into one named part of a model.
 
-    The part is a functional sub-model: summaries show it as one row, its weights carry its name, and an export needs
-    no custom code for it. The decorated function takes one more keyword, `name`.
+    The part is a functional sub-model: summaries show it as one row, and its weights carry its name. The decorated
+    function takes one more keyword, `name`.
     """
 
     @functools.wraps(function)
@@ -25,7 +35,7 @@ def block(function: Callable) -> Callable:
         inputs = [keras.Input(tensor.shape[1:], dtype=tensor.dtype) for tensor in tensors]
         with keras.name_scope(name):
             outputs = function(*inputs, **options)
-        part = keras.Model(inputs[0] if len(inputs) == 1 else inputs, outputs, name=name)
+        part = Block(inputs[0] if len(inputs) == 1 else inputs, outputs, name=name)
         return part(tensors[0] if len(tensors) == 1 else list(tensors))
 
     return build

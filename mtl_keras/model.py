@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from mtl_keras.data.spec import DataSpec
+from mtl_keras.inference import Options, Prediction, predict_images
 from mtl_keras.losses import DepthLoss, SegmentationLoss, valid_depth, valid_labels
 from mtl_keras.metrics import MeanIoU, SILogRMSE, grader
 
@@ -102,20 +103,43 @@ class MultiTaskModel(keras.Model):
             predictions[name] = np.clip(predictions[name], *self.spec.depth_range)
         return predictions
 
+    def predict_images(self, images, **options) -> Prediction | list[Prediction]:
+        """Predicts images of any size, at their own size.
+
+        ```python
+        prediction = model.predict_images("street.jpg")
+        prediction.semseg, prediction.depth  # (height, width) class ids, (height, width) metres
+        ```
+
+        Args:
+            images: an image, which gives one prediction, or several, which give a list: paths of PNG or JPEG files,
+                PIL images or arrays (height, width, 3), RGB 0–255. Sizes may differ.
+            **options: fields of `mtl_keras.inference.Options`, such as `flip=True`, `scales=(0.75, 1.0, 1.25)`,
+                `window=(512, 1024)` or `confidence=True`.
+
+        Raises:
+            UserError: for a file that is no image, an array of another shape, or an option out of its range.
+        """
+        return predict_images(self, images, Options(**options))
+
     def predictions_of(self, task: str) -> list[str]:
         """The names of a task's predictions, the final one among them."""
         return [name for name in self.output if name == task or name.startswith(f"{task}_")]
 
     def get_config(self):
-        return {**super().get_config(), "spec": self.spec.to_dict(), "architecture": dict(self.architecture)}
+        # The policy of the model itself, which Keras leaves out, decides whether its losses are scaled for float16.
+        facts = {"dtype": self.dtype_policy.name, "spec": self.spec.to_dict(), "architecture": dict(self.architecture)}
+        return {**super().get_config(), **facts}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
         config = dict(config)
         spec = DataSpec.from_dict(config.pop("spec"))
-        architecture = config.pop("architecture")
+        architecture, dtype = config.pop("architecture"), config.pop("dtype")
         graph = keras.Model.from_config(config, custom_objects=custom_objects)
-        return cls(graph.inputs[0], graph.output, name=graph.name, spec=spec, architecture=architecture)
+        model = cls(graph.inputs[0], graph.output, name=graph.name, spec=spec, architecture=architecture)
+        model.dtype_policy = dtype
+        return model
 
 
 def _label_weights(labels, num_classes: int):

@@ -5,7 +5,8 @@ import dataclasses
 import keras
 
 import zoo
-from mtl_keras import data, optimizers
+from mtl_keras import backend, data, optimizers
+from mtl_keras.encoders import freeze_batch_norm
 from mtl_keras.errors import UserError
 from mtl_keras.model import MultiTaskModel
 from trainers.config import RunConfig
@@ -19,12 +20,11 @@ class Splits:
     val: data.Loader
 
 
-def make_splits(config: RunConfig, start_step: int = 0) -> Splits:
+def make_splits(config: RunConfig) -> Splits:
     """Prepares the dataset where that is still to be done, and opens its splits.
 
     Args:
         config: the run.
-        start_step: steps done before; the order goes on from there.
     """
     train, val = (
         data.load(
@@ -46,7 +46,6 @@ def make_splits(config: RunConfig, start_step: int = 0) -> Splits:
             seed=config.seed,
             cache=config.cache,
             workers=config.workers,
-            start_step=start_step,
         ),
         val=data.Loader(
             val,
@@ -67,18 +66,22 @@ def make_model(config: RunConfig, spec: data.DataSpec) -> MultiTaskModel:
             "batch_size: 1 does not go with the ASPP, whose pooled branch would normalise over a single value; "
             "give 2 or more, or --noaspp"
         )
-    keras.utils.set_random_seed(config.seed)
+    backend.set_random_seed(config.seed)
     keras.config.set_dtype_policy(config.precision)
-    model = zoo.build(
-        config.arch,
-        encoder=config.encoder,
-        dilation=config.dilation,
-        aspp=config.aspp,
-        skip=config.skip,
-        aspp_rates=config.aspp_rates,
-        spec=spec,
-        weights=config.pretrained,
-    )
+    options = {
+        "arch": config.arch,
+        "encoder": config.encoder,
+        "dilation": config.dilation,
+        "aspp": config.aspp,
+        "skip": config.skip,
+        "aspp_rates": config.aspp_rates,
+    }
+    if config.init_from:
+        model = zoo.load(config.init_from, spec=spec, **options)
+    else:
+        model = zoo.build(**options, spec=spec, weights=config.pretrained)
+    if config.freeze_batch_norm:
+        freeze_batch_norm(model.get_layer("encoder"))
     normalization = model.get_layer("normalization")
     if any(side % normalization.output_stride for side in config.crop):
         height, width = (-(-side // normalization.output_stride) * normalization.output_stride for side in config.crop)
@@ -92,11 +95,16 @@ def make_model(config: RunConfig, spec: data.DataSpec) -> MultiTaskModel:
 def make_optimizer(config: RunConfig, steps_per_epoch: int) -> keras.optimizers.Optimizer:
     """The optimizer of a run, its learning rate under the poly schedule."""
     rate = optimizers.PolyDecay(config.learning_rate, config.epochs, steps_per_epoch)
+    # Named, or a process's second optimizer would name its state otherwise, and no other process could resume it.
+    options = {"weight_decay": config.weight_decay, "name": config.optimizer}
+    encoder = optimizers.Group(config.encoder_lr_scale, config.freeze_encoder_epochs * steps_per_epoch)
+    if encoder != optimizers.Group():
+        options["groups"] = {"encoder/": encoder}
     if config.optimizer == "sgd":
-        return optimizers.SGD(rate, momentum=config.momentum, weight_decay=config.weight_decay)
+        return optimizers.SGD(rate, momentum=config.momentum, **options)
     if config.optimizer == "adam":
-        return optimizers.Adam(rate, weight_decay=config.weight_decay)
-    return keras.optimizers.AdamW(rate, weight_decay=config.weight_decay, epsilon=1e-8)
+        return optimizers.Adam(rate, **options)
+    return optimizers.AdamW(rate, **options)
 
 
 def compile_model(config: RunConfig, model: MultiTaskModel, steps_per_epoch: int) -> None:

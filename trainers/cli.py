@@ -1,6 +1,7 @@
 """Flags from a dataclass, and one clear line for what a person got wrong."""
 
 import dataclasses
+import logging as python_logging
 import os
 import sys
 import types
@@ -33,6 +34,7 @@ def launch(main: Callable[[list[str]], int | None], *, takes: str | None = None)
             fail(f"'{rest[0]}' is no flag; this command takes flags alone, --help lists them")
         # Libraries report through absl too; a person wants their warnings only.
         logging.set_verbosity(logging.WARNING)
+        _show_logs()
         return rest
 
     def guarded(arguments: list[str]) -> int | None:
@@ -45,6 +47,15 @@ def launch(main: Callable[[list[str]], int | None], *, takes: str | None = None)
             return EXIT_INTERRUPTED
 
     app.run(guarded, flags_parser=parse)
+
+
+def _show_logs() -> None:
+    """Prints what the project's own packages log as plain lines, on stderr: stdout is the command's."""
+    for package in ("mtl_keras", "zoo"):
+        logger = python_logging.getLogger(package)
+        logger.setLevel(python_logging.INFO)
+        logger.addHandler(python_logging.StreamHandler(sys.stderr))
+        logger.propagate = False
 
 
 def fail(message: str) -> typing.NoReturn:

@@ -33,8 +33,8 @@ class RunConfig:
     aspp: bool = _option(True, "atrous spatial pyramid pooling")
     skip: bool = _option(True, "skip connection at 1/4 scale")
     aspp_rates: tuple[int, ...] = _option((3, 6, 9), "dilation rates of the ASPP", least=1)
-    pretrained: str | None = _option(None, "the encoder's weights: imagenet, a hub name or a file")
-    init_from: str | None = _option(None, "a run or model file to take the weights of")
+    pretrained: str | None = _option(None, "encoder weights: imagenet, timm/NAME, keras_hub/NAME, a file or a run")
+    init_from: str | None = _option(None, "a run or model file to take all weights of")
 
     dataset: str = _option("streets", "streets, miniscapes, cityscapes or folder")
     data_dir: str | None = _option(None, "folder of the raw dataset; streets needs none")
@@ -45,10 +45,13 @@ class RunConfig:
     cache: str = _option("ram", "where decoded samples are kept", choices=CACHES)
     workers: int = _option(0, "worker processes of the loader; 0 reads in threads", least=0)
 
-    optimizer: str = _option("adam", "adam and sgd are PyTorch's, adamw is Keras'", choices=OPTIMIZERS)
+    optimizer: str = _option("adam", "all as PyTorch has them", choices=OPTIMIZERS)
     learning_rate: float = _option(1e-4, "at the first epoch", above=0)
     weight_decay: float = _option(1e-4, "added to the gradients of adam and sgd; decoupled in adamw", least=0)
     momentum: float = _option(0.9, "of sgd", least=0)
+    encoder_lr_scale: float = _option(1.0, "factor of the learning rate for the encoder", above=0)
+    freeze_encoder_epochs: int = _option(0, "for so many first epochs the encoder's weights stay as they are", least=0)
+    freeze_batch_norm: bool = _option(False, "keep the encoder's batch norms, statistics included, as they are")
     batch_size: int = _option(4, "images a step", least=1)
     val_batch_size: int = _option(8, "images a validation step", least=1)
     epochs: int = _option(16, "passes over the training split", least=1)
@@ -58,7 +61,8 @@ class RunConfig:
     seed: int = _option(0, "of weights, order and crops", least=0)
 
     runs_dir: str = _option("runs", "where run folders are made")
-    save_every: float = _option(10.0, "minutes between resumable states; each epoch's end is saved too", above=0)
+    save_every: float = _option(10.0, "minutes between resumable states; each epoch's last step is saved too", above=0)
+    save_steps: int | None = _option(None, "steps between resumable states, beside the minutes", least=1)
     export: bool = _option(False, "make a SavedModel of the best checkpoint")
     baseline: bool = _option(False, "evaluate the untrained network too")
 
@@ -67,6 +71,8 @@ class RunConfig:
             _check(field, getattr(self, field.name))
         if len(self.crop) != 2:
             raise UserError(f"crop: {self.crop} is not a height and a width; give two numbers, such as 256,256")
+        if self.init_from and self.pretrained:
+            raise UserError("pretrained: init_from gives the encoder's weights too; leave one of them out")
 
     @property
     def run_name(self) -> str:
@@ -108,6 +114,8 @@ def _check(field: dataclasses.Field, value: Any) -> None:
     choices, least, above = (field.metadata.get(key) for key in ("choices", "least", "above"))
     if choices and value not in choices:
         raise UserError(f"{field.name}: '{value}' is unknown; use one of {', '.join(choices)}")
+    if value is None:
+        return
     for number in value if isinstance(value, tuple) else (value,):
         if least is not None and not number >= least:
             raise UserError(f"{field.name}: {number} is too small; give {least} or more")

@@ -1,9 +1,13 @@
 """A run's folder: `runs/<MMDD-HHMM>_<name>_<5 hex>/`. Nothing here deletes or overwrites one."""
 
+import contextlib
 import dataclasses
+import fcntl
+import os
 import re
 import secrets
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from mtl_keras.errors import UserError
@@ -20,6 +24,10 @@ class RunFolder:
     @property
     def config(self) -> Path:
         return self.path / "config.json"
+
+    @property
+    def lock(self) -> Path:
+        return self.path / "lock"
 
     @property
     def metrics(self) -> Path:
@@ -73,3 +81,23 @@ def open_run(path: str) -> tuple[RunFolder, RunConfig]:
     if not run.config.is_file():
         raise UserError(f"{path}: not a run (it has no config.json); give a folder that trainers.fit made")
     return run, read_config(run.config)
+
+
+def newest_like(config: RunConfig) -> RunFolder:
+    """The newest run of the same configuration; raises `UserError` if there is none."""
+    for path in sorted(Path(config.runs_dir).glob("*/config.json"), key=os.path.getmtime, reverse=True):
+        with contextlib.suppress(UserError):
+            if read_config(path) == config:
+                return RunFolder(path.parent)
+    raise UserError(f"resume: no run of this configuration in {config.runs_dir}; start one without --resume")
+
+
+@contextlib.contextmanager
+def locked(run: RunFolder) -> Iterator[None]:
+    """Holds a run for this process; raises `UserError` if another one has it. A killed process lets go by itself."""
+    with open(run.lock, "a", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{run.path}: another process is training this run; wait for it, or stop it") from None
+        yield

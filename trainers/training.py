@@ -4,7 +4,7 @@ import dataclasses
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -12,8 +12,9 @@ import numpy as np
 from rich.console import Console
 
 import zoo
-from mtl_keras import backend, callbacks, viz
+from mtl_keras import backend, callbacks, saving, viz
 from mtl_keras.checkpoints import (
+    SavedState,
     StateFiles,
     assign_weights,
     read_tensors,
@@ -28,42 +29,39 @@ from mtl_keras.progress import ProgressBar
 from trainers import card
 from trainers.assemble import Splits, compile_model, make_model, make_splits
 from trainers.config import RunConfig
-from trainers.run_folder import RunFolder, create, open_run
+from trainers.run_folder import RunFolder, create, locked
 
 PICTURES = 4
-SAVED_MODEL_TOLERANCE = 1e-4
+# The status of a run that a signal stopped and that can go on: sysexits' EX_TEMPFAIL, "try again later".
+EXIT_STOPPED = 75
 
 console = Console(highlight=False, soft_wrap=True)
 
 
-def start(config: RunConfig, given: dict[str, Any]) -> RunFolder:
+def start(config: RunConfig, given: dict[str, Any]) -> None:
     """Starts a new run; flags that were given stand over the configuration's fields."""
     config = dataclasses.replace(config, **given)
     splits = make_splits(config)
     model = make_model(config, splits.train.dataset.spec)
     run = create(config)
-    train(config, run, model, splits, state=None)
-    return run
+    with locked(run):
+        train(config, run, model, splits, state=None)
 
 
-def resume(path: str, given: dict[str, Any]) -> RunFolder:
+def resume(run: RunFolder, config: RunConfig) -> None:
     """Goes on with a run from its last saved state."""
-    run, config = open_run(path)
-    if given:
-        name = next(iter(given))
-        raise UserError(f"{name}: a resumed run keeps its own settings; leave --{name} out, or start a new run")
-    states = StateFiles(run.checkpoints)
-    found = states.load()
-    for damaged in states.damaged:
-        console.print(f"{damaged} is damaged; the state before it is used")
-    splits = make_splits(config, start_step=found[0] if found else 0)
-    model = make_model(config, splits.train.dataset.spec)
-    train(config, run, model, splits, state=found)
-    return run
+    with locked(run):
+        states = StateFiles(run.checkpoints)
+        state = states.load()
+        for damaged in states.damaged:
+            console.print(f"{damaged} is damaged; the state before it is used")
+        splits = make_splits(config)
+        model = make_model(config, splits.train.dataset.spec)
+        train(config, run, model, splits, state)
 
 
-def train(config: RunConfig, run: RunFolder, model: MultiTaskModel, splits: Splits, state) -> None:
-    """Trains from a state (step, arrays, facts) or from the start, and finishes the run."""
+def train(config: RunConfig, run: RunFolder, model: MultiTaskModel, splits: Splits, state: SavedState | None) -> None:
+    """Trains from a state, or from the start, and finishes the run."""
     steps_per_epoch = splits.train.steps_per_epoch
     compile_model(config, model, steps_per_epoch)
     model.optimizer.build(model.trainable_variables)
@@ -74,27 +72,38 @@ def train(config: RunConfig, run: RunFolder, model: MultiTaskModel, splits: Spli
         f"{backend.describe()} · {config.precision} · {config.arch}/{config.encoder}, "
         f"{count_parameters(model) / 1e6:.1f} M parameters · {run.path}" + (f" · from step {step}" if step else "")
     )
-    clock = callbacks.Clock(step, facts.get("seconds", 0.0))
-    with EventWriter(run.tensorboard) as writer:
-        beside = _callbacks(config, run, model, splits, clock, facts, writer)
-        _fit(config, model, splits, step, beside)
-    splits.train.close()
+    clock = callbacks.Clock(step, facts.get("seconds", 0.0), facts.get("learning_rate", 0.0))
+    # An epoch whose validation a stop cut off is recorded again.
+    recorded = max(step - 1, 0) // steps_per_epoch
+    with EventWriter(run.tensorboard, purge_step=recorded + 1 if step else None) as writer:
+        best = saving.BestWeights(run.best, facts.get("best"))
+        files = StateFiles(run.checkpoints)
+        every = {"minutes": config.save_every, "steps": config.save_steps}
+        last = saving.LastState(files, clock, best, steps_per_epoch, **every)
+        stop = saving.StopOnSignal(last)
+        # The best weights come after the pictures and the table: once they are kept, the epoch is.
+        beside = [clock, *_records(config, run, splits, clock, writer, recorded), best, last, stop]
+        try:
+            _fit(config, model, splits, step, beside)
+            last.wait()
+        except saving.Stopped:
+            console.print(f"stopped after step {clock.step}; go on with --resume {run.path}")
+            sys.exit(EXIT_STOPPED)
+        finally:
+            stop.restore()
+            splits.train.close()
     finish(config, run, model, splits)
 
 
-def _callbacks(config: RunConfig, run: RunFolder, model, splits: Splits, clock, facts, writer: EventWriter) -> list:
+def _records(config: RunConfig, run: RunFolder, splits: Splits, clock, writer, recorded: int) -> list:
     steps_per_epoch = splits.train.steps_per_epoch
     images, labels = splits.val[0]
     shown = slice(0, PICTURES)
-    best = callbacks.BestWeights(run.best, facts.get("best"))
     return [
-        clock,
         ProgressBar(config.epochs, steps_per_epoch, clock.step, console),
-        callbacks.MetricsTable(run.metrics, clock, clock.step // steps_per_epoch),
+        callbacks.MetricsTable(run.metrics, clock, recorded),
         callbacks.TensorBoard(writer, clock, _waiting(clock, splits)),
         callbacks.Pictures(images[shown], {k: v[shown] for k, v in labels.items()}, run.pictures, writer),
-        best,
-        callbacks.LastState(StateFiles(run.checkpoints), clock, best, steps_per_epoch, config.save_every),
     ]
 
 
@@ -104,22 +113,38 @@ def _waiting(clock: callbacks.Clock, splits: Splits) -> Callable[[], dict[str, f
 
 
 def _fit(config: RunConfig, model: MultiTaskModel, splits: Splits, step: int, beside: list) -> None:
-    """Fits the rest of the epoch that `step` lies in, if it does, and then all whole epochs."""
+    """Fits from a step on: what is left of its epoch, then all whole epochs."""
     steps_per_epoch = splits.train.steps_per_epoch
     epoch, done = divmod(step, steps_per_epoch)
-    parts = [(epoch, epoch + 1, steps_per_epoch - done)] if done else []
-    parts.append((epoch + bool(done), config.epochs, steps_per_epoch))
-    restored = {v.path: keras.ops.convert_to_numpy(v) for v in model.metrics_variables} if done else {}
-    for initial_epoch, epochs, steps in parts:
-        under_way = [_RestoreMetrics(restored)] if steps < steps_per_epoch else []
+
+    def fit(initial_epoch: int, epochs: int, steps: int, first: Sequence[keras.callbacks.Callback] = ()) -> None:
+        splits.train.go_to(initial_epoch * steps_per_epoch + steps_per_epoch - steps)
         model.fit(
             splits.train,
+            shuffle=False,
+            steps_per_epoch=steps,
             initial_epoch=initial_epoch,
             epochs=epochs,
             validation_data=splits.val,
-            callbacks=callbacks.CallbackList(under_way + beside, add_history=True, model=model),
+            callbacks=callbacks.CallbackList([*first, *beside], add_history=True, model=model),
             verbose=0,
         )
+
+    if done:
+        under_way = {v.path: keras.ops.convert_to_numpy(v) for v in model.metrics_variables}
+        fit(epoch, epoch + 1, steps_per_epoch - done, [_RestoreMetrics(under_way)])
+        epoch += 1
+    elif step:
+        _finish_epoch(model, splits, epoch - 1, callbacks.CallbackList(beside, model=model))
+    if epoch < config.epochs:
+        fit(epoch, config.epochs, steps_per_epoch)
+
+
+def _finish_epoch(model: MultiTaskModel, splits: Splits, epoch: int, beside: keras.callbacks.CallbackList) -> None:
+    """Validates and records an epoch whose last step is saved: what `fit` does at an epoch's end."""
+    logs = callbacks.numbers(model.get_metrics_result())
+    validation = model.evaluate(splits.val, callbacks=beside, verbose=0, return_dict=True)
+    beside.on_epoch_end(epoch, {**logs, **{f"val_{name}": value for name, value in validation.items()}})
 
 
 class _RestoreMetrics(keras.callbacks.Callback):

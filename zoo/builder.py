@@ -8,15 +8,11 @@ import keras
 
 import zoo
 from mtl_keras.data.spec import MINISCAPES, DataSpec, numbered_classes
-from mtl_keras.encoders import output_stride, resnet
+from mtl_keras.encoders import PIXEL_MEAN, PIXEL_STD, load_weights, output_stride, read_weights, resnet
 from mtl_keras.errors import UserError
 from mtl_keras.layers import PixelNormalization
 from mtl_keras.model import MultiTaskModel
 from zoo.heads import Features, Heads
-
-# Of ImageNet, on the 0–255 scale (torchvision).
-PIXEL_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
-PIXEL_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
 
 
 def topologies() -> dict[str, Callable]:
@@ -60,11 +56,13 @@ def build(
         aspp_rates: dilation rates of the ASPP's three 3×3 convolutions.
         num_classes: number of classes where no `spec` is given; 19, Cityscapes', by default.
         spec: classes and depth statistics of the dataset; Miniscapes' by default.
-        weights: where the encoder's weights come from; random if None.
+        weights: where the encoder's weights come from, as `mtl_keras.encoders.read_weights` takes it: "imagenet", a
+            name on the hub, a file or a run; random if None.
         name: the model's name; its arch by default.
 
     Raises:
-        UserError: for a name that is unknown or a dilation that cannot be built.
+        UserError: for a name that is unknown, a dilation that cannot be built, or weights that are not to be had or
+            do not fit.
     """
     functions = topologies()
     if arch not in functions:
@@ -86,7 +84,10 @@ def build(
         "skip": skip,
         "aspp_rates": heads.aspp_rates,
     }
-    return MultiTaskModel(image, outputs, name=name or arch, spec=spec, architecture=architecture)
+    model = MultiTaskModel(image, outputs, name=name or arch, spec=spec, architecture=architecture)
+    if weights is not None:
+        load_weights(model.get_layer("encoder"), read_weights(weights, encoder))
+    return model
 
 
 def checked_dilation(dilation: Sequence[bool]) -> tuple[bool, bool, bool]:

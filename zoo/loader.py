@@ -1,32 +1,51 @@
-"""`load`: a model from a run, a Keras file or a checkpoint."""
+"""`load`: a model from a run, a Keras file or a checkpoint, as it was or to be fine-tuned."""
 
 from pathlib import Path
+from typing import Any
 
 import keras
 
 from mtl_keras.checkpoints import assign_weights, read_tensors
-from mtl_keras.data.spec import DataSpec
-from mtl_keras.errors import UserError
+from mtl_keras.data.spec import DataSpec, numbered_classes
+from mtl_keras.errors import UserError, first_line
 from mtl_keras.model import MultiTaskModel
+from zoo.adaptation import adapt
 from zoo.builder import build
 
 
-def load(path: str | Path) -> MultiTaskModel:
-    """Loads a model that was trained or saved before.
+def load(
+    path: str | Path, *, num_classes: int | None = None, spec: DataSpec | None = None, **options: Any
+) -> MultiTaskModel:
+    """Loads a model that was trained or saved before, as it was or for another dataset.
 
     ```python
     model = zoo.load("runs/1123-0145_branched_a1b2c")
+    model = zoo.load("runs/1123-0145_branched_a1b2c", num_classes=7)  # to fine-tune
     ```
+
+    With another number of classes, only the last convolutions are new, and of those only the classes' channels.
 
     Args:
         path: a run's folder (its best checkpoint is loaded), a `.keras` file, or a `.safetensors` checkpoint.
+        num_classes: number of classes to fine-tune for, where no `spec` is given.
+        spec: the dataset to fine-tune for; the model's own by default.
+        **options: of `zoo.build`, to stand over the model's own; its weights must fit, as they do under any dilation.
 
     Raises:
-        UserError: for a path that is none of these, or a file that is damaged or needs code to load.
+        UserError: for a path that is none of these, a file that is damaged or needs code to load, or options that the
+            weights do not fit.
     """
-    path = Path(path)
+    model = _load(Path(path))
+    if spec is None and num_classes is None and not options:
+        return model
+    if spec is None:
+        spec = model.spec if num_classes in (None, model.spec.num_classes) else numbered_classes(num_classes)
+    return adapt(model, spec, options, str(path))
+
+
+def _load(path: Path) -> MultiTaskModel:
     if path.is_dir():
-        return load(_of_run(path))
+        path = _of_run(path)
     if not path.is_file():
         raise UserError(f"{path}: no such run or file; give a run's folder, a .keras or a .safetensors file")
     if path.suffix == ".safetensors":
@@ -57,8 +76,9 @@ def _from_keras(path: Path) -> MultiTaskModel:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:
         # Keras raises whatever its parts raise; the first line says what.
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path}: cannot be loaded ({reason}); give a model that this library saved") from error
+        raise UserError(
+            f"{path}: cannot be loaded ({first_line(error)}); give a model that this library saved"
+        ) from error
     if not isinstance(model, MultiTaskModel):
         raise UserError(f"{path}: holds a {type(model).__name__}; give a model that this library saved")
     return model

@@ -57,6 +57,21 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
                 "baseline": True,
             },
         ),
+        "study": Recipe(
+            about="small enough to run all of the report's studies on two CPU cores",
+            expect="to be measured",
+            settings={
+                "encoder": "resnet18",
+                "optimizer": "adam",
+                "learning_rate": 5e-4,
+                "weight_decay": 1e-4,
+                "batch_size": 8,
+                "epochs": 12,
+                "crop": (96, 96),
+                "loss_weight_semseg": 0.5,
+                "loss_weight_depth": 0.5,
+            },
+        ),
     }
 )
 

@@ -7,10 +7,10 @@ He et al., "Deep Residual Learning for Image Recognition", https://arxiv.org/abs
 
 from typing import NamedTuple
 
-import keras
 from keras import layers
 
 from mtl_keras.errors import UserError
+from mtl_keras.initializers import HeNormalFanOut
 from mtl_keras.layers import batch_norm, block
 
 
@@ -118,8 +118,6 @@ def _conv(x, filters: int, kernel_size: int, *, strides: int = 1, dilation_rate:
     if strides > 1 and kernel_size > 1:
         x = layers.ZeroPadding2D(kernel_size // 2, name=f"{name}_pad")(x)
         padding = "valid"
-    # He normal by fan-out, as torchvision initialises.
-    initializer = keras.initializers.VarianceScaling(2.0, mode="fan_out", distribution="untruncated_normal")
     return layers.Conv2D(
         filters,
         kernel_size,
@@ -127,6 +125,6 @@ def _conv(x, filters: int, kernel_size: int, *, strides: int = 1, dilation_rate:
         padding=padding,
         dilation_rate=dilation_rate,
         use_bias=False,
-        kernel_initializer=initializer,
+        kernel_initializer=HeNormalFanOut(),
         name=name,
     )(x)

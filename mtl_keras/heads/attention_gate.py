@@ -6,7 +6,8 @@ report, section 3 (Task Distillation).
 
 from keras import layers
 
-from mtl_keras.layers import block, torch_uniform
+from mtl_keras.initializers import TorchUniform
+from mtl_keras.layers import block
 
 
 @block
@@ -17,9 +18,7 @@ def attention_gate(x):
     """
     filters = x.shape[-1]
     options = {"padding": "same", "use_bias": False}
-    features = layers.Conv2D(
-        filters, 3, kernel_initializer=torch_uniform(filters * 9), name="conv", **options
-    )(x)
+    features = layers.Conv2D(filters, 3, kernel_initializer=TorchUniform(filters * 9), name="conv", **options)(x)
     attention = layers.Conv2D(
         filters, 3, kernel_initializer="zeros", activation="sigmoid", name="attention", **options
     )(x)

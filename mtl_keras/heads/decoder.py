@@ -6,7 +6,8 @@ https://arxiv.org/abs/1802.02611; report, section 3.
 
 from keras import layers
 
-from mtl_keras.layers import BilinearUpsampling, block, conv_bn_relu, torch_uniform
+from mtl_keras.initializers import TorchUniform
+from mtl_keras.layers import BilinearUpsampling, block, conv_bn_relu
 
 FILTERS = 256
 SKIP_FILTERS = 48
@@ -47,7 +48,7 @@ def predictor(x, *, channels: int, scale: int = 4):
 
     The last 1×1 convolution has a bias and no activation; what it gives is upsampled bilinearly.
     """
-    uniform = torch_uniform(x.shape[-1])
+    uniform = TorchUniform(x.shape[-1])
     x = layers.Conv2D(
         channels, 1, kernel_initializer=uniform, bias_initializer=uniform, dtype="float32", name="predict"
     )(x)

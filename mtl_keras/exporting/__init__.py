@@ -1,0 +1,22 @@
+"""Exported models: graphs that take raw RGB and need nothing of this library to run.
+
+| format | file | height and width | runtime |
+|---|---|---|---|
+| `saved_model` | a folder | free or fixed | TensorFlow, TensorFlow Serving |
+| `onnx` | `model.onnx` | free or fixed | ONNX Runtime |
+| `litert` | `model.tflite` | fixed, batch 1 | LiteRT |
+| `openvino` | `model.xml`, `model.bin` | free or fixed | OpenVINO |
+| `keras` | `model.keras` | multiples of the output stride | Keras and this library |
+
+All but the last take `image`, (batch, height, width, 3) uint8, pad to the output stride within the graph and crop
+back, and give `semseg`, (batch, height, width, classes) logits, and `depth`, (batch, height, width, 1) metres. Their
+graphs are made by TensorFlow, whatever backend a model was trained with.
+"""
+
+from mtl_keras.exporting.check import Agreement as Agreement
+from mtl_keras.exporting.check import compare as compare
+from mtl_keras.exporting.graph import ExportOptions as ExportOptions
+from mtl_keras.exporting.graph import serving_function as serving_function
+from mtl_keras.exporting.writers import FILES as FILES
+from mtl_keras.exporting.writers import FORMATS as FORMATS
+from mtl_keras.exporting.writers import write as write

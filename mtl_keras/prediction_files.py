@@ -1,0 +1,43 @@
+"""Predictions as image files that other programs read."""
+
+import io
+
+import numpy as np
+from PIL import Image
+
+from mtl_keras.data.depth_encoding import encode_inverse_depth
+from mtl_keras.data.spec import DataSpec
+
+# As KITTI's depth maps: metres times 256 in 16 bits, 0 for no depth.
+DEPTH_UNITS_PER_METRE = 256
+FARTHEST_DEPTH_16 = 65535 / DEPTH_UNITS_PER_METRE
+
+
+def semseg_png(ids: np.ndarray, spec: DataSpec) -> bytes:
+    """A palette PNG whose pixels are train ids, (height, width), in the dataset's colours; 255 is black.
+
+    Raises:
+        ValueError: there are more classes than an 8-bit image can hold.
+    """
+    if spec.num_classes > 255:
+        raise ValueError(f"{spec.num_classes} classes do not fit into an 8-bit image, which has room for 255")
+    picture = Image.fromarray(np.asarray(ids, np.uint8))
+    picture.putpalette(np.asarray(spec.palette, np.uint8).tobytes().ljust(768, b"\0"))
+    return _png(picture)
+
+
+def depth_16_png(metres: np.ndarray) -> bytes:
+    """A 16-bit grey PNG of metres × 256, (height, width), as KITTI has it; farther than 255.996 m is 255.996 m."""
+    codes = np.clip(np.rint(np.asarray(metres, np.float64) * DEPTH_UNITS_PER_METRE), 0, 65535)
+    return _png(Image.fromarray(codes.astype(np.uint16)))
+
+
+def depth_8_png(metres: np.ndarray) -> bytes:
+    """An 8-bit grey PNG of quantised inverse depth, (height, width), as Miniscapes has it; clamped to 4–300 m."""
+    return _png(Image.fromarray(encode_inverse_depth(metres, out_of_range="clamp")))
+
+
+def _png(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
+    return buffer.getvalue()

@@ -1,0 +1,154 @@
+"""`python -m trainers.fit`, typed as a person would, killed as a machine would."""
+
+import json
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import zoo
+from mtl_keras.callbacks import read_metrics
+from mtl_keras.checkpoints import StateFiles, weights_of
+from tests.harness import images
+
+LOGS = {"loss", "semseg_loss", "depth_loss", "miou", "silog", "grader"}
+
+
+def finished(process: subprocess.Popen, status: int = 0) -> tuple[str, str]:
+    """What a command printed, once it has ended with the status that was expected."""
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == status, errors[-3000:]
+    return output, errors
+
+
+def only_run(folder: Path) -> Path:
+    (run,) = folder.iterdir()
+    return run
+
+
+@pytest.fixture(scope="module")
+def whole_run(command, scenes, tmp_path_factory) -> tuple[Path, str]:
+    """A run that nothing interrupted, and what it printed."""
+    runs = tmp_path_factory.mktemp("whole")
+    output, _ = finished(command("fit", *scenes, f"--runs_dir={runs}", "--baseline"))
+    return only_run(runs), output
+
+
+def test_a_run_leaves_everything_that_its_folder_promises(whole_run):
+    run, _ = whole_run
+    assert json.loads((run / "config.json").read_text())["encoder"] == "resnet18"
+    rows = read_metrics(run / "metrics.csv")
+    assert [row["epoch"] for row in rows] == [1, 2]
+    assert [row["step"] for row in rows] == [4, 8]
+    assert {*LOGS, *(f"val_{name}" for name in LOGS)} <= set(rows[0])
+    np.testing.assert_allclose([row["learning_rate"] for row in rows], [1e-4, 1e-4 * 0.5**0.9], rtol=1e-6)
+    assert list((run / "tensorboard").glob("events.out.tfevents.*"))
+    for name in ("pictures/epoch_001.png", "pictures/epoch_002.png", "pictures/curves.png", "README.md"):
+        assert (run / name).stat().st_size > 0
+
+
+def test_it_tells_what_runs_where_and_ends_with_the_grader(whole_run):
+    run, output = whole_run
+    first = output.splitlines()[0]
+    assert all(word in first for word in ("cpu", "float32", "branched/resnet18", "22.0 M parameters", run.name))
+    assert "untrained" in output
+    assert f"best, epoch {best_epoch(run)}" in output
+
+
+def best_epoch(run: Path) -> int:
+    rows = read_metrics(run / "metrics.csv")
+    return int(max(rows, key=lambda row: (row["val_grader"], row["val_miou"] - row["val_silog"]))["epoch"])
+
+
+def test_the_model_is_the_best_checkpoint(whole_run):
+    run, _ = whole_run
+    model, checkpoint = zoo.load(run), zoo.load(run / "checkpoints" / "best.safetensors")
+    batch = images(1, 64, 96)
+    for name, output in model.predict(batch, verbose=0).items():
+        np.testing.assert_array_equal(output, checkpoint.predict(batch, verbose=0)[name])
+
+
+def assert_same_result(run: Path, whole: Path) -> None:
+    """Equal to the last bit: all weights, and every row of the table but for its seconds."""
+    expected = weights_of(zoo.load(whole))
+    for name, value in weights_of(zoo.load(run)).items():
+        np.testing.assert_array_equal(value, expected[name], err_msg=name)
+    rows, expected_rows = (read_metrics(folder / "metrics.csv") for folder in (run, whole))
+    for row, expected_row in zip(rows, expected_rows, strict=True):
+        assert {**row, "seconds": 0} == {**expected_row, "seconds": 0}
+
+
+def stop_at(process: subprocess.Popen, runs: Path, step: int, number: signal.Signals) -> Path:
+    """Sends a signal once the state after a step is on the disk; returns the run."""
+    deadline = time.monotonic() + 240
+    while not any(runs.glob(f"*/checkpoints/step-{step:010d}-*.safetensors")):
+        assert process.poll() is None, process.communicate()[1][-3000:]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    return only_run(runs)
+
+
+@pytest.mark.parametrize("step", [3, 4, 5])
+def test_a_run_killed_at_any_step_ends_as_if_nothing_had_happened(command, scenes, whole_run, tmp_path, step):
+    flags = [*scenes, f"--runs_dir={tmp_path}", "--save_steps=1", "--baseline"]
+    run = stop_at(command("fit", *flags), tmp_path, step, signal.SIGKILL)
+    assert not (run / "model.keras").exists()
+    finished(command("fit", f"--resume={run}"))
+    assert_same_result(run, whole_run[0])
+
+
+def test_sigterm_saves_and_says_how_to_go_on(command, scenes, whole_run, tmp_path):
+    flags = [*scenes, f"--runs_dir={tmp_path}", "--save_steps=2", "--baseline"]
+    process = command("fit", *flags)
+    run = stop_at(process, tmp_path, 2, signal.SIGTERM)
+    assert process.returncode == 75
+    state = StateFiles(run / "checkpoints").load()
+    assert state is not None and state[0] >= 2
+    finished(command("fit", *flags, "--resume=auto"))
+    assert_same_result(run, whole_run[0])
+
+
+def test_a_damaged_state_falls_back_to_the_one_before(command, scenes, whole_run, tmp_path):
+    flags = [*scenes, f"--runs_dir={tmp_path}", "--save_steps=1", "--baseline"]
+    run = stop_at(command("fit", *flags), tmp_path, 6, signal.SIGKILL)
+    newest = max((run / "checkpoints").glob("step-*"))
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+    output, _ = finished(command("fit", f"--resume={run}"))
+    assert f"{newest} is damaged" in output.replace("\n", "")
+    assert_same_result(run, whole_run[0])
+
+
+def test_what_a_person_got_wrong_ends_in_one_line(command, scenes, whole_run, tmp_path):
+    run, _ = whole_run
+    cases = {
+        ("--arch=separate",): "error: arch: 'separate' is unknown; use one of branched, distillation, joint",
+        ("--encoder=vgg16",): "error: encoder: 'vgg16' is unknown",
+        ("--dataset=roads",): "roads",
+        ("--dataset=miniscapes", "--data_dir=/nowhere"): "/nowhere",
+        ("--learning_rate=fast",): "error: flag --learning_rate=fast",
+        ("--lerning_rate=1",): "error: Unknown command line flag 'lerning_rate'",
+        ("streets",): "error: 'streets' is no flag",
+        (f"--resume={tmp_path}",): f"error: {tmp_path}: not a run",
+        (f"--resume={run}", "--epochs=3"): "error: epochs: a resumed run keeps its own settings",
+        ("--crop=30,64",): "error: crop: 30,64 is not a multiple of the output stride 16; give 32,64",
+        ("--batch_size=1",): "error: batch_size: 1 does not go with the ASPP",
+    }
+    known = [flag for flag in scenes if not flag.startswith("--crop")]
+    processes = {
+        case: command("fit", *(() if "--dataset" in case[0] or "--resume" in case[0] else known), *case,
+                      f"--runs_dir={tmp_path / 'runs'}") if "--resume" not in case[0] else command("fit", *case)
+        for case in cases
+    }  # fmt: skip
+    for case, process in processes.items():
+        _, errors = finished(process, status=2)
+        lines = errors.strip().splitlines()
+        assert cases[case] in lines[-1], errors
+        assert "Traceback" not in errors
+    assert not (tmp_path / "runs").exists()

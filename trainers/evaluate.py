@@ -1,0 +1,120 @@
+"""Measures a run's best checkpoint: `python -m trainers.evaluate RUN --split val`.
+
+The final predictions of the best checkpoint are measured, on whole images. JSON, Markdown and figures land in the run's
+`evaluations/`, or in --out. With --submission the predictions are written too, as an archive.
+"""
+
+import contextlib
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from mtl_keras.errors import UserError
+from trainers import cli, prediction_flags
+
+FLAGS = flags.FLAGS
+ARCHIVE = "submission.zip"
+
+flags.DEFINE_enum("split", "val", ["train", "val", "test"], "what to measure on")
+flags.DEFINE_string("dataset", None, "another dataset than the run's; needed for a model file")
+flags.DEFINE_string("data_dir", None, "folder of the raw dataset, if it has moved")
+flags.DEFINE_string("prepared_dir", None, "folder of prepared datasets, if it has moved")
+flags.DEFINE_string("out", None, "where to write; a new folder in the run's evaluations/ by default")
+flags.DEFINE_bool("submission", False, "also write the predictions as an archive")
+prediction_flags.define(batch_size=4)
+
+
+def main(arguments: list[str]) -> None:
+    if len(arguments) != 1:
+        raise UserError("give one run, such as `python -m trainers.evaluate runs/NAME`")
+    options = prediction_flags.options()
+    from rich.console import Console
+    from rich.progress import track
+
+    from mtl_keras.evaluation import Evaluation
+    from mtl_keras.inference import predict_batch
+    from trainers import evaluation_report, submission
+    from trainers.best import folder_for, load_best
+    from trainers.run_folder import RunFolder
+
+    console = Console(highlight=False, soft_wrap=True)
+    out = folder_for(arguments[0], FLAGS.out, f"evaluations/{FLAGS.split}")
+    if out.exists():
+        raise UserError(f"out: {out} exists already; give another folder, or leave --out away")
+    model = load_best(arguments[0])
+    loader = open_split(arguments[0], model.spec)
+    evaluation, options = Evaluation(model.spec), dataclasses.replace(options, confidence=True)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(loader)
+        archive = stack.enter_context(submission.writing(out / ARCHIVE, model.spec)) if FLAGS.submission else None
+        steps = range(len(loader))
+        for step in track(steps, FLAGS.split, console=console, transient=True, disable=not console.is_terminal):
+            images, labels = loader[step]
+            predictions = predict_batch(model, images, options)
+            evaluation.add(labels, predictions)
+            if archive:
+                archive.add(loader.ids(step), predictions)
+        results = evaluation_report.write(out, evaluation, _facts(arguments[0], model, loader.dataset, options))
+        if archive:
+            run = RunFolder(Path(arguments[0]))
+            archive.add_files([out / "metrics.json", run.config, run.card])
+    console.print(f"{'grader':>9}{'mIoU %':>9}{'SI-logRMSE':>12}", style="bold")
+    console.print(f"{results['grader']:9.2f}{results['miou']:9.2f}{results['silog']:12.2f}\n")
+    console.print(f"report      {out / 'README.md'}")
+    if FLAGS.submission:
+        console.print(f"archive     {out / ARCHIVE}")
+
+
+def open_split(source: str, spec: Any) -> Any:
+    """A loader of whole images, of the split that the flags name."""
+    from mtl_keras import data
+    from trainers.config import RunConfig
+    from trainers.run_folder import RunFolder, open_run
+
+    if RunFolder(Path(source)).config.is_file():
+        config = open_run(source)[1]
+    elif FLAGS.dataset:
+        config = RunConfig()
+    else:
+        raise UserError(f"{source}: has no config.json that names a dataset; add --dataset=NAME")
+    same = FLAGS.dataset in (None, config.dataset)
+    dataset = data.load(
+        FLAGS.dataset or config.dataset,
+        FLAGS.split,
+        data_dir=FLAGS.data_dir or (config.data_dir if same else None),
+        prepared_dir=FLAGS.prepared_dir or config.prepared_dir,
+        skip_bad_files=config.skip_bad_files,
+    )
+    if dataset.spec.classes != spec.classes:
+        raise UserError(
+            f"{dataset.full_name}: has {dataset.spec.num_classes} classes, other ones than the model's "
+            f"{spec.num_classes}; give the dataset that it was trained on"
+        )
+    batch_size = min(FLAGS.batch_size, len(dataset))
+    return data.Loader(dataset, batch_size, data.EvalView(), shuffle=False, drop_remainder=False, cache="none")
+
+
+def _facts(source: str, model: Any, dataset: Any, options: Any) -> dict[str, Any]:
+    """What was evaluated and how, for the report."""
+    from mtl_keras import backend
+
+    views = [*(f"{scale:g}" for scale in options.scales if options.scales != (1.0,)), *["flip"] * options.flip]
+    return {
+        "model": Path(source).resolve().name,
+        "checkpoint": "best",
+        "arch": model.architecture.get("arch", model.name),
+        "encoder": model.architecture.get("encoder", "unknown"),
+        "dataset": dataset.full_name,
+        "split": dataset.split,
+        "images": len(dataset),
+        "predictions": "final, depth clamped to {:g}–{:g} m".format(*model.spec.depth_range),
+        "test_time_augmentation": ", ".join(views) or "none",
+        "window": "x".join(map(str, options.window)) if options.window else "none",
+        "backend": backend.describe(),
+    }
+
+
+if __name__ == "__main__":
+    cli.launch(main, takes="a run")

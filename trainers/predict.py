@@ -1,0 +1,173 @@
+"""Predicts images and videos: `python -m trainers.predict RUN INPUT… --out DIR`.
+
+INPUT is a file, a folder, a glob or a video (PNG, JPEG; videos need `pip install av`). Below --out there is a folder
+for each kind of output, with a file for each image (and for a video a folder, with a file for each frame):
+
+- `overlay/`: the image under the colours of its classes.
+- `semseg/`: class ids, a palette PNG of train ids.
+- `depth/`: a 16-bit PNG of metres × 256, as KITTI has it; the farthest it can hold is 255.996 m.
+- `depth8/`: an 8-bit PNG of inverse depth, as Miniscapes has it (4–300 m).
+- `picture/`: image, classes with a legend and depth with a bar in metres, side by side.
+
+What cannot be read is named and passed over; the exit status is then 1.
+"""
+
+import dataclasses
+import itertools
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from absl import flags
+
+from mtl_keras.errors import UserError
+from trainers import cli, prediction_flags
+
+if TYPE_CHECKING:
+    from mtl_keras.inference import Options, Prediction
+    from mtl_keras.model import MultiTaskModel
+    from trainers.inputs import Input
+
+FLAGS = flags.FLAGS
+KINDS = ("overlay", "semseg", "depth", "depth8", "picture")
+EXIT_SOME_FAILED = 1
+
+flags.DEFINE_string("out", None, "folder to write to")
+flags.DEFINE_multi_enum("only", None, KINDS, "write this kind of output only; may be given several times")
+prediction_flags.define()
+
+
+@dataclasses.dataclass
+class Progress:
+    """What was done so far: predicted images, the seconds that the network took for them, and what failed."""
+
+    images: int = 0
+    seconds: float = 0.0
+    failures: list[str] = dataclasses.field(default_factory=list)
+
+
+def main(arguments: list[str]) -> int | None:
+    if len(arguments) < 2:
+        raise UserError("give a run and something to predict: `python -m trainers.predict RUN INPUT… --out DIR`")
+    if not FLAGS.out:
+        raise UserError("out: no folder to write to; add --out=DIR")
+    options, out = prediction_flags.options(), Path(FLAGS.out)
+    if out.exists() and not out.is_dir():
+        raise UserError(f"out: {out} is a file; give a folder")
+    from rich.console import Console
+    from rich.progress import track
+
+    from trainers import inputs
+    from trainers.best import load_best
+
+    found, problems = inputs.find(arguments[1:])
+    if not found:
+        raise UserError("; ".join(problems))
+    writer = Writer(out, FLAGS.only or KINDS, found)
+    model = load_best(arguments[0])
+    console, progress, started = Console(highlight=False, soft_wrap=True), Progress(failures=problems), time.monotonic()
+    bar = {"console": console, "transient": True, "disable": not console.is_terminal}
+    frames = read(track(found, "predicting", **bar), progress)
+    for name, image, prediction in predictions(model, frames, options, progress):
+        writer.write(name, image, prediction, model.spec)
+        progress.images += 1
+    return _summary(console, progress, out, time.monotonic() - started)
+
+
+def read(inputs: Iterable["Input"], progress: Progress) -> Iterator[tuple[str, Any]]:
+    """Names and images of all inputs; notes what cannot be read, and goes on."""
+    from mtl_keras.data.images import BadFile
+
+    for item in inputs:
+        try:
+            yield from item.frames()
+        except (BadFile, UserError) as error:
+            progress.failures.append(str(error))
+
+
+def predictions(
+    model: "MultiTaskModel", frames: Iterator[tuple[str, Any]], options: "Options", progress: Progress
+) -> Iterator[tuple[str, Any, "Prediction"]]:
+    """Names, images and predictions; neighbours of one size go through the network together."""
+    import numpy as np
+
+    from mtl_keras.inference import predict_batch
+
+    for _, same_size in itertools.groupby(frames, key=lambda frame: frame[1].shape):
+        while batch := list(itertools.islice(same_size, options.batch_size)):
+            started = time.monotonic()
+            predicted = predict_batch(model, np.stack([image for _, image in batch]), options)
+            progress.seconds += time.monotonic() - started
+            for (name, image), prediction in zip(batch, predicted, strict=True):
+                yield name, image, prediction
+
+
+class Writer:
+    """Writes predictions as files below a folder.
+
+    Args:
+        out: the folder.
+        kinds: which of `KINDS` to write.
+        inputs: what is read; none of it is ever written over.
+
+    Raises:
+        UserError: an output would lie where an input lies.
+    """
+
+    def __init__(self, out: Path, kinds: tuple[str, ...], inputs: list["Input"]):
+        self.out = out
+        self.kinds = kinds
+        read = {item.path for item in inputs}
+        for item in inputs:
+            for kind in kinds:
+                if self.path(kind, item.name).resolve() in read:
+                    raise UserError(f"out: {self.path(kind, item.name)} is an input too; give another --out")
+
+    def path(self, kind: str, name: str) -> Path:
+        return self.out / kind / f"{name}.png"
+
+    def write(self, name: str, image: Any, prediction: "Prediction", spec: Any) -> None:
+        """Writes the outputs of one image, each whole or not at all; what a run before it wrote is replaced."""
+        from mtl_keras import prediction_files, viz
+        from mtl_keras.files import replacing
+
+        semseg, depth = prediction.semseg, prediction.depth
+        make = {
+            "overlay": lambda: viz.encode_png(viz.overlay(image, semseg, spec)),
+            "semseg": lambda: prediction_files.semseg_png(semseg, spec),
+            "depth": lambda: prediction_files.depth_16_png(depth),
+            "depth8": lambda: prediction_files.depth_8_png(depth),
+            "picture": lambda: viz.encode_png(_picture(image, semseg, depth, spec)),
+        }
+        for kind in self.kinds:
+            data = make[kind]()
+            with replacing(self.path(kind, name)) as beside:
+                beside.write_bytes(data)
+
+
+def _picture(image, semseg, depth, spec):
+    import numpy as np
+
+    from mtl_keras import viz
+
+    return np.asarray(viz.side_by_side(image, semseg, depth, spec))
+
+
+def _summary(console: Any, progress: Progress, out: Path, seconds: float) -> int | None:
+    if progress.images:
+        console.print(
+            f"{progress.images} images in {out}: {progress.images / max(seconds, 1e-9):.2f} a second with reading and "
+            f"writing, {progress.images / max(progress.seconds, 1e-9):.2f} through the network"
+        )
+    if not progress.failures:
+        return None
+    print(f"error: {len(progress.failures)} not predicted:", file=sys.stderr)
+    for failure in progress.failures:
+        print(f"  {failure}", file=sys.stderr)
+    return EXIT_SOME_FAILED
+
+
+if __name__ == "__main__":
+    cli.launch(main, takes="a run and inputs")

@@ -1,0 +1,56 @@
+"""Keeps TensorFlow's start-up chatter off the terminal.
+
+Its C++ parts log to file descriptor 2 before any setting of theirs is read, and would stand above the first line that
+matters. What it says is thrown away only if the import succeeds.
+"""
+
+import contextlib
+import importlib.abc
+import importlib.util
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+
+
+class _QuietTensorFlow(importlib.abc.MetaPathFinder):
+    def find_spec(self, fullname, path=None, target=None):
+        if fullname != "tensorflow" or self not in sys.meta_path:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec("tensorflow")
+        if spec is None or spec.loader is None:
+            return spec
+        execute = spec.loader.exec_module
+
+        def quietly(module) -> None:
+            with _chatter_dropped():
+                execute(module)
+                # The search for devices has its own to say.
+                module.config.list_physical_devices()
+
+        spec.loader.exec_module = quietly
+        return spec
+
+
+@contextlib.contextmanager
+def _chatter_dropped() -> Iterator[None]:
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            said.seek(0)
+            os.write(terminal, said.read())
+            raise
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
+
+
+def install() -> None:
+    """Has TensorFlow, if anything imports it, start without a word."""
+    if "tensorflow" not in sys.modules:
+        sys.meta_path.insert(0, _QuietTensorFlow())

@@ -1,0 +1,65 @@
+"""Makes tables and figures of studies: `python -m trainers.report task_weights`; of all that were run without a name.
+
+What the runs came to is copied from their folders to `<out>/<study>/runs/` first: settings and metrics, no weights.
+Where there are no runs the copies that lie there are used, so that anybody can make the same pages again of them.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from mtl_keras.errors import UserError
+from trainers import cli
+from zoo.study import Study, read_ladders, read_study, studies
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_string("out", "docs/studies", "folder of the pages, the figures and the copies of the runs")
+flags.DEFINE_string("runs_dir", "runs", "where the runs are")
+flags.DEFINE_string("recipe", None, "which recipe's runs, where a study was run with several")
+
+
+def main(arguments: list[str]) -> None:
+    from trainers.reporting import study_page
+    from trainers.reporting.results import METRICS, collect
+    from trainers.reporting.statistics import pooled_noise
+
+    out, runs_dir = Path(FLAGS.out), Path(FLAGS.runs_dir)
+    known = [read_study(name) for name in studies() if is_there(read_study(name), runs_dir, out)]
+    asked = [read_study(name) for name in arguments] or known
+    if not asked:
+        raise UserError(f"no study was run in {runs_dir}, and none lies in {out}; run trainers.study first")
+    names = {study.name for study in asked}
+    results = [collect(study, runs_dir, out, FLAGS.recipe) for study in asked]
+    # Seeds of the other studies tell of the noise too, and the page above lists all.
+    others = [read_there(study, out) for study in known if study.name not in names]
+    everything = [*results, *(other for other in others if other is not None)]
+    everything.sort(key=lambda one: studies().index(one.study.name) if one.study.name in studies() else len(studies()))
+    for result in results:
+        alike = [other for other in everything if other.recipe == result.recipe]
+        noise = {metric: pooled_noise(alike, metric) for metric in METRICS}
+        for path in study_page.write_study(result, noise, out):
+            print(path)
+    noise = {metric: pooled_noise(everything, metric) for metric in METRICS}
+    for path in study_page.write_overview(everything, read_ladders(), noise, out):
+        print(path)
+
+
+def is_there(study: Study, runs_dir: Path, out: Path) -> bool:
+    """Whether anything is known of a study's runs."""
+    from trainers.scheduling.ledger import LEDGER
+
+    ledgers = runs_dir / "studies" / study.name
+    return any(ledgers.glob(f"*/{LEDGER}")) or (out / study.name / "runs").is_dir()
+
+
+def read_there(study: Study, out: Path):
+    """A study's copies, if there are any."""
+    from trainers.reporting.results import read_copies
+
+    folder = out / study.name / "runs"
+    return read_copies(study, folder) if any(folder.glob("*/config.json")) else None
+
+
+if __name__ == "__main__":
+    cli.launch(main, takes="studies")

@@ -1,0 +1,257 @@
+"""What the runs of a study came to: read in their folders, or in the copies that a report keeps of them.
+
+A copy, `<out>/<study>/runs/<label>/`, holds a run's `config.json`, its `metrics.csv` and, in `run.json`, what else a
+table shows of it. Tables are always made of the copies, so that they come out the same wherever they are made again.
+"""
+
+import dataclasses
+import json
+import math
+import re
+from pathlib import Path, PurePath
+from typing import Any
+
+import safetensors
+
+from mtl_keras.errors import UserError
+from mtl_keras.files import replacing, write_json, write_text
+from trainers.config import RunConfig, read_config
+from trainers.run_folder import RunFolder
+from trainers.scheduling.ledger import (
+    LEDGER,
+    Ledger,
+    Rows,
+    RunFolders,
+    State,
+    became_nan,
+    best_row,
+    ledger_folder,
+    rows_of,
+)
+from trainers.scheduling.plan import INCIDENTAL, PlannedRun
+from zoo.study import Study
+
+FACTS = "run.json"
+METRICS = ("grader", "miou", "silog", "difference")
+
+_NOT_TRAINED = ("moving_mean", "moving_variance")
+_MACHINE = re.compile(r" epochs in [^(]+ \((.+)\)\.$", re.M)
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What a table shows of a run beside its settings and metrics.
+
+    Args:
+        variant: the study's variant.
+        seed: its seed.
+        recipe: what the study's runs started from.
+        state: finished, or what it was when the report was made.
+        run: the name of its folder, or None.
+        parameters: trainable parameters, or None before its first checkpoint.
+        machine: backend and device, or None before it finished.
+        failure: why it failed, or None.
+    """
+
+    variant: str
+    seed: int
+    recipe: str
+    state: str
+    run: str | None = None
+    parameters: int | None = None
+    machine: str | None = None
+    failure: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """A run and what it came to."""
+
+    facts: Facts
+    config: RunConfig
+    rows: Rows
+
+    @property
+    def counts(self) -> bool:
+        """Whether its figures may be compared: it ran to its end, and they are numbers."""
+        return self.facts.state == State.FINISHED and not self.facts.failure and bool(self.rows)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Validation metrics of the best epoch; `difference` is mIoU − SI-logRMSE, the grader before it is clamped."""
+        row = best_row(self.rows)
+        values = {name: row[f"val_{name}"] for name in ("grader", "miou", "silog")}
+        return {**values, "difference": values["miou"] - values["silog"]}
+
+    @property
+    def epoch(self) -> int:
+        return int(best_row(self.rows)["epoch"])
+
+    @property
+    def seconds(self) -> float:
+        return self.rows[-1]["seconds"]
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyResults:
+    """A study, and all of its runs in its order, seed by seed."""
+
+    study: Study
+    recipe: str
+    results: tuple[Result, ...]
+
+    def of(self, variant: str) -> list[Result]:
+        """The runs of a variant that may be compared."""
+        return [result for result in self.results if result.facts.variant == variant and result.counts]
+
+    def values(self, variant: str, metric: str) -> list[float]:
+        """A metric of each of these runs, but for those that nothing was measured of."""
+        values = [result.metrics[metric] for result in self.of(variant)]
+        return [value for value in values if math.isfinite(value)]
+
+
+def collect(study: Study, runs_dir: Path, out: Path, recipe: str | None) -> StudyResults:
+    """Copies what the runs of a study came to, where there are any, and reads the copies.
+
+    Args:
+        study: the study.
+        runs_dir: where its runs are, if anywhere.
+        out: where the report's studies lie; the copies are below it.
+        recipe: which of the study's recipes; needed only where it was run with several.
+
+    Raises:
+        UserError: no runs and no copies, several recipes, or a run that is half-written.
+    """
+    folder = out / study.name / "runs"
+    found = find_ledger(study, runs_dir, recipe)
+    if found is not None:
+        copy(study, Ledger.read(found), RunFolders(runs_dir), folder)
+    elif not folder.is_dir():
+        raise UserError(f"{study.name}: not run yet, in {runs_dir}; run `python -m trainers.study {study.name}` first")
+    results = read_copies(study, folder)
+    if recipe is not None and results.recipe != recipe:
+        raise UserError(
+            f"{folder}: runs of the recipe '{results.recipe}', not '{recipe}'; give another --recipe or --out"
+        )
+    return results
+
+
+def find_ledger(study: Study, runs_dir: Path, recipe: str | None) -> Path | None:
+    """The folder of a study's ledger, or None; raises `UserError` where a recipe must be chosen."""
+    recipes = sorted(path.parent.name for path in ledger_folder(runs_dir, study.name, "*").parent.glob(f"*/{LEDGER}"))
+    if recipe is not None:
+        recipes = [name for name in recipes if name == recipe]
+    if len(recipes) > 1:
+        raise UserError(f"recipe: {study.name} was run with {' and '.join(recipes)}; choose one of them with --recipe")
+    return ledger_folder(runs_dir, study.name, recipes[0]) if recipes else None
+
+
+def copy(study: Study, ledger: Ledger, folders: RunFolders, out: Path) -> None:
+    """Copies of every run that the study asks for what a table needs; old copies of them are replaced."""
+    for run in ledger.planned():
+        found = folders.find(run.config)
+        where = out / run.label
+        facts = _facts(run, ledger, found.state, found.folder)
+        if found.folder is not None and found.folder.metrics.is_file():
+            rows_of(found.folder)
+            with replacing(where / "metrics.csv") as beside:
+                beside.write_bytes(found.folder.metrics.read_bytes())
+        else:
+            (where / "metrics.csv").unlink(missing_ok=True)
+        write_text(where / "config.json", portable(run.config).to_json())
+        write_json(where / FACTS, dataclasses.asdict(facts))
+
+
+def portable(config: RunConfig) -> RunConfig:
+    """A configuration without the places of the machine that it ran on."""
+    weights = {name: _portable_path(getattr(config, name)) for name in ("pretrained", "init_from")}
+    return dataclasses.replace(config, **weights, data_dir=None, prepared_dir=None, runs_dir=RunConfig.runs_dir)
+
+
+def read_copies(study: Study, folder: Path) -> StudyResults:
+    """The copies of a study's runs.
+
+    Raises:
+        UserError: a copy that is half-written, of a variant that the study lacks, or of another recipe.
+    """
+    results = [_read_copy(path.parent) for path in sorted(folder.glob("*/config.json"))]
+    if not results:
+        raise UserError(f"{folder}: no runs in it; run `python -m trainers.study {study.name}` first")
+    order = [variant.name for variant in study.variants]
+    for result in results:
+        study.variant(result.facts.variant)
+    recipes = sorted({result.facts.recipe for result in results})
+    if len(recipes) > 1:
+        odd = next(result.facts for result in results if result.facts.recipe == recipes[-1])
+        raise UserError(
+            f"{folder}: '{odd.variant}' is of the recipe '{recipes[-1]}', others of '{recipes[0]}'; "
+            "remove the runs of one of them"
+        )
+    _check_alike(study, results, folder)
+    results.sort(key=lambda result: (order.index(result.facts.variant), result.facts.seed))
+    return StudyResults(study, recipes[0], tuple(results))
+
+
+def _check_alike(study: Study, results: list[Result], folder: Path) -> None:
+    """Raises `UserError` unless all runs agree in what the study does not vary, and all seeds of a variant in all."""
+    varied = {name for variant in study.variants for name in (*variant.settings, *variant.scale)}
+    first: dict[str, Result] = {}
+    for result in results:
+        other = first.setdefault(result.facts.variant, result)
+        for name, value in vars(result.config).items():
+            against = other if name in varied else results[0]
+            if name not in (*INCIDENTAL, "seed") and value != getattr(against.config, name):
+                raise UserError(
+                    f"{folder}: runs with {name} {getattr(against.config, name)} and {value} in one study; "
+                    "remove those that do not belong"
+                )
+
+
+def _read_copy(folder: Path) -> Result:
+    config = read_config(folder / "config.json")
+    try:
+        facts = Facts(**json.loads((folder / FACTS).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{folder / FACTS}: cannot be read ({error}); run trainers.report where the run is") from None
+    rows = rows_of(RunFolder(folder))
+    if facts.state == State.FINISHED and not rows:
+        raise UserError(f"{folder}: half-written, it has no metrics.csv; run trainers.report where the run is")
+    return Result(facts, config, rows)
+
+
+def _facts(run: PlannedRun, ledger: Ledger, state: State, folder: RunFolder | None) -> Facts:
+    facts = Facts(run.variant, run.seed, ledger.recipe, str(state), failure=ledger.failures.get(run.label))
+    if folder is None:
+        return facts
+    return dataclasses.replace(
+        facts,
+        run=folder.path.name,
+        parameters=trainable_parameters(folder),
+        machine=machine_of(folder),
+        failure=became_nan(rows_of(folder)) or facts.failure,
+    )
+
+
+def trainable_parameters(run: RunFolder) -> int | None:
+    """The number of trainable parameters of a run's best checkpoint; reads its header alone."""
+    if not run.best.is_file():
+        return None
+    try:
+        with safetensors.safe_open(run.best, framework="numpy") as file:
+            names = [name for name in file.keys() if not name.endswith(_NOT_TRAINED)]  # noqa: SIM118
+            return sum(math.prod(file.get_slice(name).get_shape()) for name in names)
+    except (safetensors.SafetensorError, OSError) as error:
+        raise UserError(f"{run.best}: not a whole checkpoint ({error}); remove the run, or get it again") from None
+
+
+def machine_of(run: RunFolder) -> str | None:
+    """The backend and devices that a run's card names."""
+    if not run.card.is_file():
+        return None
+    match = _MACHINE.search(run.card.read_text(encoding="utf-8"))
+    return match[1] if match else None
+
+
+def _portable_path(source: str | None) -> Any:
+    """A source of weights; of a path outside of the project, its last part."""
+    return PurePath(source).name if source and PurePath(source).is_absolute() else source

@@ -1,0 +1,169 @@
+"""The page of one study, and the page that stands above all of them."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mtl_keras.errors import UserError
+from trainers.config import RunConfig
+from trainers.reporting import figures, pages, tables
+from trainers.reporting.results import METRICS, StudyResults
+from trainers.reporting.statistics import Noise, Verdict, judge, spread
+from trainers.scheduling.listing import text
+from trainers.scheduling.plan import INCIDENTAL, configuration
+from trainers.scheduling.view import duration
+from zoo.recipes import RECIPES
+from zoo.study import Rung, Study, studies
+
+# Which settings tell a reader how large a study was, and how they are called.
+_SCALE = {
+    "dataset": "dataset {}",
+    "arch": "{} topology",
+    "encoder": "encoder {}",
+    "pretrained": "pretrained: {}",
+    "crop": "crops of {}",
+    "batch_size": "batches of {}",
+    "epochs": "epochs: {}",
+    "optimizer": "{}",
+    "learning_rate": "learning rate {}",
+}
+
+
+def write_study(results: StudyResults, noise: Mapping[str, Noise | None], out: Path) -> list[Path]:
+    """Writes a study's page and figures into `<out>/<study>/`, and returns the paths."""
+    study = results.study
+    folder = out / study.name
+    parts: list[pages.Part] = [pages.Paragraph(study.question + (f" ({study.report})" if study.report else ""))]
+    parts.append(tables.study_table(results))
+    if marked := tables.marked_numbers(results):
+        parts.append(pages.Paragraph(f"{tables.MARK} {'; '.join(marked)}."))
+    parts.append(pages.Paragraph(_legend(results)))
+    if study.notes:
+        parts.append(pages.Bullets(study.notes))
+    written = []
+    if any(result.counts for result in results.results):
+        figures.save(figures.curves(results), folder / "curves.png")
+        written += [folder / "curves.png", folder / "curves.pdf"]
+        parts.append(pages.Picture("curves.png", f"{study.title}: validation metrics over epochs"))
+    if verdicts := judge_all(results, noise):
+        parts += [pages.Heading("Does the ordering hold?"), tables.verdict_table(results, verdicts)]
+        parts.append(pages.Paragraph(tables.noise_text(noise["difference"])))
+    parts += [pages.Heading("Runs"), pages.Paragraph(_scale(results)), tables.runs_table(results)]
+    parts += [pages.Heading("Run it again"), pages.Command(command(results))]
+    return [*pages.write_pages(folder, study.title, parts), *written]
+
+
+def write_overview(
+    shown: Sequence[StudyResults],
+    ladders: Mapping[str, Sequence[Rung]],
+    noise: Mapping[str, Noise | None],
+    out: Path,
+) -> list[Path]:
+    """Writes the page above all studies, with the ladders across them, and returns the paths."""
+    parts: list[pages.Part] = []
+    written: list[Path] = []
+    by_name = {results.study.name: results for results in shown}
+    for title, rungs in ladders.items():
+        climbed = [(rung, by_name[rung.study]) for rung in rungs if rung.study in by_name]
+        climbed = [(rung, results) for rung, results in climbed if results.of(rung.variant)]
+        if len(climbed) < 2:
+            continue
+        name = f"ladder_{title.lower().replace(' ', '_')}"
+        parts += [pages.Heading(title), _ladder_table(climbed)]
+        parts.append(pages.Picture(f"{name}.png", f"{title}: what each step brings"))
+        values = [(rung.title, _values(results, rung.variant)) for rung, results in climbed]
+        figures.save(figures.ladder(title, values, figures.panels_of(shown)), out / f"{name}.png")
+        written += [out / f"{name}.png", out / f"{name}.pdf"]
+    if parts:
+        parts.append(pages.Paragraph(f"{tables.MARK} as printed; it is not semseg − depth there."))
+        parts.append(pages.Paragraph(tables.noise_text(noise["difference"])))
+    links = [(results.study.title, results.study.name, _outcome(results, noise)) for results in shown]
+    parts += [pages.Heading("Studies"), pages.Links(links)]
+    parts += [pages.Heading("Make these pages again"), pages.Command("python -m trainers.report")]
+    return [*pages.write_pages(out, "Studies", parts), *written]
+
+
+def judge_all(results: StudyResults, noise: Mapping[str, Noise | None]) -> list[Verdict]:
+    """The verdicts on all orderings that a study expects."""
+    names = {"grader": "difference", "miou": "miou", "silog": "silog"}
+    return [judge(expected, results, noise[names[expected.metric]]) for expected in results.study.expected]
+
+
+def command(results: StudyResults) -> str:
+    """The command that runs a study again; flags stand for what its recipe would make otherwise."""
+    seeds = {result.facts.seed for result in results.results}
+    name = results.study.name if results.study.name in studies() else f"{results.study.name}.toml"
+    parts = ["python -m trainers.study", name, f"--recipe={results.recipe}"]
+    if len(seeds) > 1:
+        parts.append(f"--seeds={len(seeds)}")
+    parts += [f"--{name}={text(value)}" for name, value in _flags(results.study, results).items()]
+    return " ".join(parts)
+
+
+def _flags(study: Study, results: StudyResults) -> dict[str, object]:
+    """Settings of the first run that stand over the study's and the recipe's."""
+    first = min(results.results, key=lambda result: result.facts.seed)
+    try:
+        usual = configuration(study, study.variant(first.facts.variant), results.recipe, {})
+    except UserError:
+        return {}
+    names = [field.name for field in dataclasses.fields(RunConfig) if field.name not in INCIDENTAL]
+    actual = {name: getattr(first.config, name) for name in names}
+    scaled = study.variant(first.facts.variant).scale
+    return {name: v for name, v in actual.items() if v != getattr(usual, name) and name not in scaled}
+
+
+def _legend(results: StudyResults) -> str:
+    sentences = [
+        "Validation metrics of the epoch with the best grader; Semseg is mIoU in percent, Depth is SI-logRMSE."
+    ]
+    if tables.is_clamped(results):
+        sentences.append(
+            "The grader is max(mIoU − 50, 0) + max(50 − SI-logRMSE, 0), which is cut off here; Semseg − Depth is what "
+            "it is where nothing is."
+        )
+    if any(len(results.of(variant.name)) > 1 for variant in results.study.variants):
+        sentences.append("± is the standard deviation over seeds.")
+    return " ".join(sentences)
+
+
+def _scale(results: StudyResults) -> str:
+    """How large the study was, where it ran and how long."""
+    study = results.study
+    varied = {name for variant in study.variants for name in (*variant.settings, *variant.scale)}
+    config = results.results[0].config
+    facts = [form.format(tables.shown_value(n, getattr(config, n))) for n, form in _SCALE.items() if n not in varied]
+    recipe = RECIPES[results.recipe].about if results.recipe in RECIPES else ""
+    machines = sorted({result.facts.machine for result in results.results if result.facts.machine})
+    seconds = sum(result.seconds for result in results.results if result.rows)
+    about = f"Recipe {results.recipe}" + (f" ({recipe})" if recipe else "")
+    where = f" Trained with {' and '.join(machines)}," if machines else " Trained"
+    return f"{about}: {', '.join(facts)}.{where} {duration(seconds)} in all."
+
+
+def _ladder_table(climbed: Sequence[tuple[Rung, StudyResults]]) -> tables.Table:
+    columns = [("Grader", "grader"), ("Semseg", "miou"), ("Depth", "silog")]
+    if any(tables.is_clamped(results) for _, results in climbed):
+        columns.insert(1, ("Semseg − Depth", "difference"))
+    rows = []
+    for rung, results in climbed:
+        variant = results.study.variant(rung.variant)
+        cells = [tables.spread_text(spread(results.values(rung.variant, metric))) for _, metric in columns]
+        rows.append([rung.title, *cells, tables.printed_text(variant.printed, "grader"), results.study.name])
+    return tables.Table(
+        ["", *(h for h, _ in columns), "Grader, report", "Study"], rows, words=frozenset({0, len(columns) + 2})
+    )
+
+
+def _values(results: StudyResults, variant: str) -> dict[str, list[float]]:
+    return {metric: results.values(variant, metric) for metric in METRICS}
+
+
+def _outcome(results: StudyResults, noise: Mapping[str, Noise | None]) -> str:
+    """How the expected orderings of a study came out, in a few words."""
+    found: dict[str, int] = {}
+    for verdict in judge_all(results, noise):
+        found[verdict.text] = found.get(verdict.text, 0) + 1
+    done = sum(result.counts for result in results.results)
+    orderings = ", ".join(f"{verdict} {count}×" for verdict, count in found.items())
+    return f"{done} of {len(results.results)} runs" + (f"; expected orderings: {orderings}" if orderings else "")

@@ -1,0 +1,201 @@
+"""What has been run: the run folders of a place, and the ledger that a study keeps of its runs.
+
+The ledger, `<runs_dir>/studies/<study>/<recipe>/study.json`, lists what a study asks for and why runs of it failed;
+what became of them is read in their own folders.
+"""
+
+import contextlib
+import dataclasses
+import enum
+import fcntl
+import json
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mtl_keras.callbacks import read_metrics
+from mtl_keras.errors import UserError
+from mtl_keras.files import write_json
+from mtl_keras.saving import rank_of
+from trainers.config import RunConfig, read_config
+from trainers.run_folder import RunFolder
+from trainers.scheduling.plan import PlannedRun, identity
+
+LEDGER = "study.json"
+
+Rows = list[dict[str, float]]
+
+
+class State(enum.StrEnum):
+    """What has become of a planned run."""
+
+    MISSING = "not run yet"
+    STOPPED = "cut off"
+    BUSY = "running"
+    FINISHED = "finished"
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What is there of a planned run: its folder, if it has one."""
+
+    state: State
+    folder: RunFolder | None = None
+
+
+class RunFolders:
+    """The run folders of a place, by what they are runs of.
+
+    Args:
+        runs_dir: where run folders lie.
+    """
+
+    def __init__(self, runs_dir: str | Path):
+        self.path = Path(runs_dir)
+        self.unreadable: dict[Path, str] = {}
+        self._identities: dict[Path, str] = {}
+
+    def find(self, config: RunConfig) -> Found:
+        """The furthest run of a configuration, the newest of those that are as far."""
+        self._look()
+        wanted = identity(config)
+        folders = sorted(path for path, found in self._identities.items() if found == wanted)
+        found = [Found(state_of(RunFolder(path)), RunFolder(path)) for path in folders]
+        # A folder that has neither a model nor a state holds nothing to go on from.
+        found = [run for run in found if run.state is not State.MISSING]
+        order = list(State)
+        return max(found, key=lambda run: (order.index(run.state), _age(run.folder)), default=Found(State.MISSING))
+
+    def under_way(self, config: RunConfig) -> RunFolder | None:
+        """The newest folder of a configuration, whatever it holds."""
+        self._look()
+        wanted = identity(config)
+        folders = [RunFolder(path) for path, found in self._identities.items() if found == wanted]
+        return max(folders, key=_age, default=None)
+
+    def _look(self) -> None:
+        for path in self.path.glob("*/config.json"):
+            if path.parent in self._identities or path.parent in self.unreadable:
+                continue
+            try:
+                self._identities[path.parent] = identity(read_config(path))
+            except UserError as error:
+                self.unreadable[path.parent] = str(error)
+
+
+def state_of(run: RunFolder) -> State:
+    """What has become of the run in a folder."""
+    if run.model.is_file():
+        return State.FINISHED
+    if is_locked(run.lock):
+        return State.BUSY
+    return State.STOPPED if any(run.checkpoints.glob("step-*.safetensors")) else State.MISSING
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a living process holds a lock file."""
+    try:
+        with open(path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+@contextlib.contextmanager
+def claimed(runs_dir: str | Path, config: RunConfig) -> Iterator[bool]:
+    """Keeps other studies from starting the same run; gives False where another one has it."""
+    path = Path(runs_dir) / "studies" / "claims" / f"{identity(config)}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def rows_of(run: RunFolder) -> Rows:
+    """A run's epochs so far; raises `UserError` for a table that is damaged."""
+    if not run.metrics.is_file():
+        return []
+    try:
+        rows = read_metrics(run.metrics)
+        for row in rows:
+            _ = row["epoch"], row["seconds"], row["loss"], row["val_grader"], row["val_miou"], row["val_silog"]
+    except (KeyError, ValueError, TypeError):
+        raise UserError(f"{run.metrics}: not a whole table of epochs; remove the run, or get the file again") from None
+    return rows
+
+
+def best_row(rows: Rows) -> dict[str, float]:
+    """The epoch whose weights a run keeps."""
+    return max(rows, key=lambda row: rank_of({name: row[f"val_{name}"] for name in ("grader", "miou", "silog")}))
+
+
+def became_nan(rows: Rows) -> str | None:
+    """Why a run's figures mean nothing, or None: from some epoch on its loss is no number."""
+    for row in rows:
+        if not math.isfinite(row["loss"]):
+            return f"the loss is {row['loss']} from epoch {row['epoch']:.0f} on; lower the learning rate"
+    return None
+
+
+@dataclasses.dataclass
+class Ledger:
+    """What a study asks for, and why runs of it failed.
+
+    Args:
+        study: the study's name.
+        recipe: what its runs start from.
+        runs: label → variant, seed and configuration.
+        failures: label → reason.
+    """
+
+    study: str
+    recipe: str
+    runs: dict[str, dict[str, Any]]
+    failures: dict[str, str]
+
+    @classmethod
+    def of(cls, study: str, recipe: str, runs: list[PlannedRun]) -> "Ledger":
+        planned = {
+            run.label: {"variant": run.variant, "seed": run.seed, "config": dataclasses.asdict(run.config)}
+            for run in runs
+        }
+        return cls(study, recipe, planned, {})
+
+    def write(self, folder: Path) -> None:
+        write_json(folder / LEDGER, dataclasses.asdict(self))
+
+    @classmethod
+    def read(cls, folder: Path) -> "Ledger":
+        """Reads a study's ledger; raises `UserError` where there is none, or none that is whole."""
+        path = folder / LEDGER
+        try:
+            ledger = cls(**json.loads(path.read_text(encoding="utf-8")))
+            for run in ledger.runs.values():
+                run["config"] = RunConfig(
+                    **{name: tuple(v) if isinstance(v, list) else v for name, v in run["config"].items()}
+                )
+                _ = run["variant"], run["seed"]
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise UserError(f"{path}: not a study's ledger ({error}); run trainers.study again") from None
+        return ledger
+
+    def planned(self) -> list[PlannedRun]:
+        return [PlannedRun(run["variant"], run["seed"], run["config"]) for run in self.runs.values()]
+
+
+def ledger_folder(runs_dir: str | Path, study: str, recipe: str) -> Path:
+    """Where a study keeps its ledger, and the configurations and logs of its runs."""
+    return Path(runs_dir) / "studies" / study / recipe
+
+
+def _age(run: RunFolder) -> float:
+    return os.path.getmtime(run.config)

@@ -1,0 +1,120 @@
+"""From a study to the configurations of its runs."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from mtl_keras.errors import UserError
+from trainers.config import RunConfig, from_settings
+from zoo.study import Study, Variant
+
+# What changes neither the weights that a run ends with nor its metrics.
+INCIDENTAL = (
+    "recipe",
+    "name",
+    "data_dir",
+    "prepared_dir",
+    "cache",
+    "workers",
+    "val_batch_size",
+    "runs_dir",
+    "save_every",
+    "save_steps",
+    "export",
+    "baseline",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannedRun:
+    """A run that a study asks for.
+
+    Args:
+        variant: the name of the study's variant.
+        seed: the run's seed.
+        config: its configuration.
+    """
+
+    variant: str
+    seed: int
+    config: RunConfig
+
+    @property
+    def label(self) -> str:
+        """The run's name within the study; the seed is part of it unless it is 0."""
+        return f"{self.variant}.seed{self.seed}" if self.seed else self.variant
+
+
+def plan(study: Study, recipe: str, given: Mapping[str, Any], seeds: int) -> list[PlannedRun]:
+    """The runs of a study, seed by seed, so that the first seed's comparison is there before the next begins.
+
+    Args:
+        study: the study.
+        recipe: what its runs start from.
+        given: settings that stand over the study's. `pretrained` replaces the weights of the runs that the study
+            pretrains and leaves those that it sets to "none"; `seed` is the first seed.
+        seeds: runs of each variant.
+
+    Raises:
+        UserError: for a setting that a run does not have or that does not fit, or two variants that come out alike.
+    """
+    if "name" in given:
+        raise UserError("name: a study names its runs itself; leave the flag out")
+    first = given.get("seed", 0)
+    runs = [
+        PlannedRun(variant.name, seed, configuration(study, variant, recipe, {**given, "seed": seed}))
+        for seed in range(first, first + seeds)
+        for variant in study.variants
+    ]
+    seen: dict[str, str] = {}
+    for run in runs:
+        other = seen.setdefault(identity(run.config), run.variant)
+        if other != run.variant:
+            raise UserError(f"{study.name}: '{other}' and '{run.variant}' have the same settings; make them differ")
+    return [dataclasses.replace(run, config=_named(study, run)) for run in runs]
+
+
+def configuration(study: Study, variant: Variant, recipe: str, given: Mapping[str, Any]) -> RunConfig:
+    """A variant's configuration; raises `UserError` for a setting that a run does not have or that does not fit."""
+    settings = study.settings(variant)
+    fields = {field.name for field in dataclasses.fields(RunConfig)}
+    if unknown := sorted({*settings, *variant.scale, *_shown(study)} - fields):
+        raise UserError(f"{study.name}: '{unknown[0]}' of run '{variant.name}' is no setting of a run; remove it")
+    given = dict(given)
+    if "pretrained" in settings and settings["pretrained"] is None:
+        given.pop("pretrained", None)
+    try:
+        config = from_settings({**settings, **given, "recipe": recipe})
+        return dataclasses.replace(config, **{name: _scaled(config, name, by) for name, by in variant.scale.items()})
+    except UserError as error:
+        raise UserError(f"{study.name}: run '{variant.name}': {error}") from None
+
+
+def identity(config: RunConfig) -> str:
+    """A digest of what decides a run's result: runs of one identity are the same run, whatever they are called."""
+    values = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        values[field.name] = float(value) if field.type is float else value
+    for name in INCIDENTAL:
+        # Other datasets are the same wherever they lie; a folder is what it holds.
+        if name != "data_dir" or config.dataset != "folder":
+            del values[name]
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _named(study: Study, run: PlannedRun) -> RunConfig:
+    return dataclasses.replace(run.config, name=f"{study.name}.{run.label}")
+
+
+def _shown(study: Study) -> set[str]:
+    return set(study.columns.values()) - {"title"}
+
+
+def _scaled(config: RunConfig, name: str, by: float) -> int | float:
+    value = getattr(config, name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not isinstance(by, int | float):
+        raise UserError(f"scale: '{name}' is no number that could be scaled; set it instead")
+    return max(1, round(value * by)) if isinstance(value, int) else value * by

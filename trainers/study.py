@@ -1,0 +1,73 @@
+"""Runs a study: `python -m trainers.study task_weights`.
+
+Runs what has not run yet, skips what has, under whatever study, goes on with what was cut off, and records what fails.
+Start the same command again after a stop; an interrupted study exits with status 75. Every flag of a run stands over
+the study's own settings, but for `--pretrained`: it names the weights of those runs that the study pretrains.
+"""
+
+from pathlib import Path
+
+from absl import flags
+from rich.console import Console
+
+from mtl_keras.errors import UserError
+from trainers import cli
+from trainers.config import RunConfig
+from zoo.recipes import RECIPES
+from zoo.study import read_study, studies
+
+FLAGS = flags.FLAGS
+
+cli.define_flags(RunConfig)
+flags.DEFINE_integer("seeds", 1, "runs of each variant, with seeds from --seed on", lower_bound=1)
+flags.DEFINE_bool("dry_run", False, "list the runs and their settings, and run nothing")
+flags.DEFINE_string("on", "local", "what runs them: local, one after the other, or ray, or ray://ADDRESS")
+flags.DEFINE_float("cpus_per_run", 1.0, "CPUs of a run on Ray", lower_bound=0)
+flags.DEFINE_float("gpus_per_run", 0.0, "GPUs of a run on Ray", lower_bound=0)
+
+DEFAULT_RECIPE = "report"
+
+
+def main(arguments: list[str]) -> int:
+    from trainers.scheduling import listing
+    from trainers.scheduling.engines import make_engine
+    from trainers.scheduling.ledger import Ledger, RunFolders, ledger_folder
+    from trainers.scheduling.plan import plan
+    from trainers.scheduling.queue import Queue
+    from trainers.scheduling.view import View
+
+    if len(arguments) != 1:
+        raise UserError(f"study: give one, {', '.join(studies())} or a .toml file")
+    given = cli.given_flags(RunConfig)
+    recipe = given.pop("recipe", DEFAULT_RECIPE)
+    if recipe not in RECIPES:
+        raise UserError(f"recipe: '{recipe}' is unknown; use one of {', '.join(RECIPES)}")
+    study = read_study(arguments[0])
+    runs = plan(study, recipe, given, FLAGS.seeds)
+    console = Console(highlight=False, soft_wrap=True)
+    runs_dir = Path(runs[0].config.runs_dir)
+    folders = RunFolders(runs_dir)
+    title = f"{study.title} ({study.report})" if study.report else study.title
+    console.print(f"{title} · recipe {recipe} · {len(runs)} runs")
+    if FLAGS.dry_run:
+        console.print(listing.table(study, runs, folders))
+        return 0
+    folder = ledger_folder(runs_dir, study.name, recipe)
+    engine = make_engine(FLAGS.on, FLAGS.cpus_per_run, FLAGS.gpus_per_run)
+    status = Queue(
+        Ledger.of(study.name, recipe, runs), folder, runs, folders, engine, View(study.name, console, folder)
+    ).run()
+    for path, why in folders.unreadable.items():
+        console.print(f"{path}: passed over: {why}", markup=False)
+    console.print(_next_step(status, arguments[0]))
+    return status
+
+
+def _next_step(status: int, study: str) -> str:
+    if status:
+        return "start the same command again to go on"
+    return f"tables and figures: python -m trainers.report {study}"
+
+
+if __name__ == "__main__":
+    cli.launch(main, takes="a study")

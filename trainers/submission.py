@@ -1,0 +1,197 @@
+"""Archives of predictions, written by `trainers.evaluate --submission` and read back here.
+
+`python -m trainers.submission ARCHIVE` checks every file of an archive and scores it where the split has labels.
+
+An archive holds `predictions/semseg/<id>.png` (palette of train ids), `predictions/depth/<id>.png` (8-bit inverse depth
+as Miniscapes has it), `metrics.json`, `config.json` and `README.md`. Predictions cover what is evaluated: the whole
+image, cut from the top-left corner to multiples of 32 pixels.
+"""
+
+import contextlib
+import json
+import re
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from absl import flags
+
+from mtl_keras.data.depth_encoding import decode_depth
+from mtl_keras.data.images import BadFile, open_image, require_mode
+from mtl_keras.data.spec import IGNORE_LABEL, DataSpec
+from mtl_keras.errors import UserError
+from mtl_keras.files import replacing
+from mtl_keras.prediction_files import depth_8_png, semseg_png
+from trainers import cli
+
+if TYPE_CHECKING:
+    from mtl_keras.data import Dataset
+    from mtl_keras.inference import Prediction
+
+FLAGS = flags.FLAGS
+
+KINDS = ("semseg", "depth")
+# More than a prediction of the largest image that is read takes; what claims to be larger is not unpacked.
+MOST_BYTES = 128 * 2**20
+_MEMBER = re.compile(r"predictions/(semseg|depth)/([A-Za-z0-9][A-Za-z0-9._-]*)\.png")
+
+
+class Archive:
+    """An archive that is being written."""
+
+    def __init__(self, file: zipfile.ZipFile, spec: DataSpec):
+        self.file = file
+        self.spec = spec
+
+    def add(self, ids: Sequence[str], predictions: Sequence["Prediction"]) -> None:
+        """Adds the predictions of a batch; those beyond its ids are of padding."""
+        for name, prediction in zip(ids, predictions, strict=False):
+            self.file.writestr(member("semseg", name), semseg_png(prediction.semseg, self.spec))
+            self.file.writestr(member("depth", name), depth_8_png(prediction.depth))
+
+    def add_files(self, paths: Sequence[Path]) -> None:
+        """Adds those of the files that there are, at the archive's top."""
+        for path in paths:
+            if path.is_file():
+                self.file.write(path, path.name)
+
+
+def member(kind: str, sample_id: str) -> str:
+    """The name of a sample's prediction within an archive."""
+    return f"predictions/{kind}/{re.sub(r'[^A-Za-z0-9._-]', '_', sample_id)}.png"
+
+
+@contextlib.contextmanager
+def writing(path: Path, spec: DataSpec) -> Iterator[Archive]:
+    """Writes an archive, whole or not at all."""
+    # PNG files are compressed already.
+    with replacing(path) as beside, zipfile.ZipFile(beside, "w", zipfile.ZIP_STORED) as file:
+        yield Archive(file, spec)
+
+
+def check(path: Path, dataset: "Dataset") -> tuple[list[str], Any]:
+    """Reads an archive back, without extracting anything, and scores it.
+
+    Args:
+        path: the archive.
+        dataset: the split whose samples it must hold.
+
+    Returns:
+        What is wrong, a line each, and an `Evaluation` of the predictions that are right.
+
+    Raises:
+        UserError: it is no zip file.
+    """
+    from mtl_keras.data.views import EvalView
+    from mtl_keras.evaluation import Evaluation
+
+    evaluation, view = Evaluation(dataset.spec), EvalView()
+    with _open(path) as file:
+        problems, members = _listed(file)
+        for index in range(len(dataset)):
+            sample = view(dataset[index])
+            found = {kind: members.pop(member(kind, sample["id"]), None) for kind in KINDS}
+            maps = {kind: _read(problems, file, kind, found[kind], sample, dataset.spec) for kind in KINDS}
+            if maps["semseg"] is not None:
+                evaluation.semseg.add(sample["semseg"], maps["semseg"])
+            if maps["depth"] is not None:
+                evaluation.depth.add(dataset.metres(sample), maps["depth"])
+    problems += [f"{name}: {dataset.full_name} {dataset.split} has no such sample" for name in sorted(members)]
+    return problems, evaluation
+
+
+def read_json(path: Path, name: str) -> dict[str, Any]:
+    """A JSON file at the archive's top; empty if it is not there."""
+    with _open(path) as file:
+        try:
+            info = file.getinfo(name)
+            return json.loads(file.read(info)) if info.file_size <= MOST_BYTES else {}
+        except (KeyError, ValueError, zipfile.BadZipFile):
+            return {}
+
+
+def _open(path: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path}: cannot be read as a zip file ({error}); give a submission.zip") from None
+
+
+def _listed(file: zipfile.ZipFile) -> tuple[list[str], dict[str, zipfile.ZipInfo]]:
+    """Members that lie under `predictions/`, and what is wrong with their names and sizes."""
+    problems, members = [], {}
+    for info in file.infolist():
+        if info.is_dir() or "/" not in info.filename:
+            continue
+        if not _MEMBER.fullmatch(info.filename):
+            problems.append(f"{info.filename!r}: not the name of a prediction (predictions/semseg/<id>.png)")
+        elif info.file_size > MOST_BYTES:
+            problems.append(f"{info.filename}: {info.file_size} bytes, more than a prediction can have")
+        elif info.filename in members:
+            problems.append(f"{info.filename}: twice in the archive")
+        else:
+            members[info.filename] = info
+    return problems, members
+
+
+def _read(problems: list[str], file: zipfile.ZipFile, kind: str, info, sample, spec: DataSpec) -> np.ndarray | None:
+    """A sample's train ids or metres, or None and one more problem."""
+    name = member(kind, sample["id"])
+    if info is None:
+        problems.append(f"{name}: missing")
+        return None
+    try:
+        image = open_image(file.read(info), name)
+        modes = ("P", "L") if kind == "semseg" else ("L",)
+        require_mode(image, modes, "8-bit palette or grey" if kind == "semseg" else "8-bit grey", name)
+        codes = np.asarray(image)
+        if codes.shape != sample["semseg"].shape:
+            height, width = sample["semseg"].shape
+            raise BadFile(name, f"{codes.shape[1]}×{codes.shape[0]} px, expected {width}×{height}")
+        if kind == "semseg" and np.any((codes >= spec.num_classes) & (codes != IGNORE_LABEL)):
+            raise BadFile(name, f"ids up to {codes.max()}, expected train ids 0–{spec.num_classes - 1}")
+        if kind == "semseg" and np.any((codes == IGNORE_LABEL) & (sample["semseg"] != IGNORE_LABEL)):
+            raise BadFile(name, "pixels without a class")
+        if kind == "depth" and not codes.all():
+            raise BadFile(name, "pixels without depth")
+    except (BadFile, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+        problems.append(str(error) if isinstance(error, BadFile) else f"{name}: cannot be unpacked ({error})")
+        return None
+    return codes if kind == "semseg" else decode_depth(codes, "inverse")
+
+
+def main(arguments: list[str]) -> int | None:
+    if len(arguments) != 1:
+        raise UserError("give one archive, such as `python -m trainers.submission submission.zip`")
+    from mtl_keras import data
+    from trainers.config import RunConfig
+
+    path = Path(arguments[0])
+    config = {**vars(RunConfig()), **read_json(path, "config.json")}
+    dataset = data.load(
+        FLAGS.dataset or config["dataset"],
+        FLAGS.split or read_json(path, "metrics.json").get("about", {}).get("split", "test"),
+        data_dir=FLAGS.data_dir or config["data_dir"],
+        prepared_dir=FLAGS.prepared_dir or config["prepared_dir"],
+    )
+    problems, evaluation = check(path, dataset)
+    for problem in problems:
+        print(problem)
+    results = evaluation.results()
+    labelled = results["semseg"]["pixels"] or results["depth"]["pixels"]
+    print(f"{path}: {len(dataset)} samples of {dataset.full_name} {dataset.split}, {len(problems)} problems")
+    if labelled:
+        print(f"grader {results['grader']:.2f}  mIoU {results['miou']:.2f} %  SI-logRMSE {results['silog']:.2f}")
+    else:
+        print("not scored: this split has no labels")
+    return 1 if problems else None
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("dataset", None, "the dataset; that of the archive's config.json by default")
+    flags.DEFINE_enum("split", None, ["train", "val", "test"], "the split; that of the archive's metrics by default")
+    flags.DEFINE_string("data_dir", None, "folder of the raw dataset, if it has moved")
+    flags.DEFINE_string("prepared_dir", None, "folder of prepared datasets, if it has moved")
+    cli.launch(main, takes="an archive")
