@@ -1,0 +1,130 @@
+"""JAX, PyTorch and TensorFlow agree on one model, each in a process where the others cannot be imported."""
+
+import concurrent.futures
+import copy
+import os
+import pathlib
+import pkgutil
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import torch
+
+import mtl_keras
+import zoo
+from benchmarks.peers import torch_model, transfer
+from tests import backend_probe, harness
+from tests.test_losses import cross_entropy, depth_error
+from tests.test_metrics import confusion, miou_of, silog_of
+from tests.torch_peer import torch_outputs, torch_step, worst
+
+BACKENDS = ("jax", "torch", "tensorflow")
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def run_alone(backend: str, code: str) -> None:
+    """Runs code in a process where no other backend is found."""
+    environment = {**os.environ, "KERAS_BACKEND": backend}
+    # XLA's defaults, as a user runs it.
+    environment.pop("XLA_FLAGS", None)
+    command = [sys.executable, "-c", f"import tests.only_one_backend\n{code}"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.fixture(scope="module")
+def model() -> mtl_keras.MultiTaskModel:
+    keras.utils.set_random_seed(backend_probe.SEED)
+    return zoo.build("distillation", encoder=backend_probe.ENCODER)
+
+
+@pytest.fixture(scope="module")
+def network(model, found) -> torch.nn.Module:
+    """The plain PyTorch network with the weights that the backends were given, in float64."""
+    network = torch_model.Distillation(backend_probe.ENCODER).double()
+    transfer.load_keras_weights(network, model)
+    return network
+
+
+@pytest.fixture(scope="module")
+def found(model, tmp_path_factory) -> dict[str, dict[str, np.ndarray]]:
+    """What each backend found, and "saved", the weights before they were randomized."""
+    folder = tmp_path_factory.mktemp("backends")
+    saved = {f"built/{i}": backend_probe.summary(value) for i, value in enumerate(model.get_weights())}
+    harness.randomize(model)
+    model.save(folder / "model.keras")
+    code = f"import pathlib, tests.backend_probe\ntests.backend_probe.probe(pathlib.Path({str(folder)!r}))"
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        list(pool.map(run_alone, BACKENDS, [code] * len(BACKENDS)))
+    return {"saved": saved, **{backend: dict(np.load(folder / f"{backend}.npz")) for backend in BACKENDS}}
+
+
+def part(found: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
+    return {key.partition("/")[2]: value for key, value in found.items() if key.startswith(f"{name}/")}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_predictions_are_those_of_plain_pytorch(found, network, backend):
+    expected = torch_outputs(network.eval(), harness.images(4, *backend_probe.SIZE))
+    actual = part(found[backend], "predictions")
+    assert actual.keys() == expected.keys()
+    for name in expected:
+        assert harness.relative_error(actual[name], expected[name]) < 1e-6
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_losses_and_metrics_are_those_of_numpy(found, network, backend):
+    labels = harness.labels(4, *backend_probe.SIZE)
+    predictions = torch_outputs(network.eval(), harness.images(4, *backend_probe.SIZE))
+    semseg, depth = predictions["semseg"], predictions["depth"]
+    expected = {
+        "semseg_loss": cross_entropy(labels["semseg"], semseg),
+        "depth_loss": depth_error(labels["depth"], depth, mtl_keras.MINISCAPES.depth_std),
+        "miou": miou_of(confusion(labels["semseg"], semseg.argmax(-1), 19)),
+        "silog": silog_of(labels["depth"], depth, mtl_keras.MINISCAPES.depth_range),
+    }
+    assert part(found[backend], "scores") == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.fixture(scope="module")
+def peers(model, network) -> list[tuple[float, dict]]:
+    """The loss of a training step and how far each weight moves, of plain PyTorch in float64 and in float32."""
+    image, labels = harness.images(4, *backend_probe.SIZE), harness.labels(4, *backend_probe.SIZE)
+    before, steps = transfer.state_dict(model), []
+    for peer in (copy.deepcopy(network), copy.deepcopy(network).float()):
+        optimizer = torch.optim.SGD(peer.parameters(), backend_probe.RATE, momentum=0.9, weight_decay=1e-4)
+        loss = torch_step(peer, optimizer, image, labels)
+        steps.append((loss, {name: value.detach() - before[name] for name, value in peer.named_parameters()}))
+    return steps
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_training_step_is_that_of_plain_pytorch(found, model, peers, backend):
+    (loss, expected), (_, rounded) = peers
+    before = transfer.state_dict(model)
+    trained = type(model).from_config(model.get_config())
+    trained.set_weights([found[backend][f"trained/{index}"] for index in range(len(model.weights))])
+    after = transfer.state_dict(trained)
+    assert float(found[backend]["loss"]) == pytest.approx(loss, rel=1e-5)
+    assert worst({name: after[name] - before[name] for name in expected}, expected) < 4 * worst(rounded, expected)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_seed_gives_the_same_weights(found, backend):
+    actual, expected = part(found[backend], "built"), part(found["saved"], "built")
+    assert actual.keys() == expected.keys()
+    for name in expected:
+        np.testing.assert_array_equal(actual[name], expected[name])
+
+
+def test_every_module_imports_without_tensorflow():
+    """Those that need it for one of their functions import it there."""
+    modules = [
+        module.name
+        for package in (mtl_keras, zoo)
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+    ]
+    run_alone("torch", f"import importlib\nfor name in {modules}: importlib.import_module(name)")

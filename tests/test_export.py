@@ -1,0 +1,176 @@
+"""Exports against the model's own predictions under another backend, with nothing but their runtimes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mtl_keras import UserError
+from mtl_keras.exporting import Agreement, ExportOptions, check, write
+from mtl_keras.prediction_files import semseg_png
+from mtl_keras.viz import encode_png
+from tests.runs import decisive_model, write_run
+
+ROOT = Path(__file__).parents[1]
+FREE = ("saved_model", "onnx", "openvino")
+FILES = {"saved_model": "saved_model", "onnx": "model.onnx", "openvino": "model.xml", "litert": "model.tflite"}
+RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino", "litert": "ai_edge_litert", "saved_model": "tensorflow"}
+
+
+def export(*arguments: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "trainers.export", *arguments]
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+@pytest.fixture(scope="module")
+def model():
+    return decisive_model("joint")
+
+
+@pytest.fixture(scope="module")
+def exported(model, tmp_path_factory):
+    """A folder with an export in every format whose runtime is installed, and what the commands said."""
+    run = write_run(tmp_path_factory.mktemp("export"), model, arch="joint")
+    kinds = [kind for kind in FREE if _installed(kind)]
+    commands = [export(str(run.path), f"--format={','.join(kinds)}")]
+    if _installed("litert"):
+        commands.append(export(str(run.path), "--format=litert", "--size=70x100", "--argmax"))
+    said = ""
+    for command in commands:
+        output, errors = command.communicate(timeout=600)
+        assert command.returncode == 0, errors
+        said += output
+    return run.path, said
+
+
+def _installed(kind: str) -> bool:
+    import importlib.util
+
+    needed = [RUNTIMES[kind]] + (["tf2onnx"] if kind == "onnx" else [])
+    return all(importlib.util.find_spec(name) for name in needed)
+
+
+@pytest.mark.parametrize("kind", FREE)
+def test_free_sizes_agree_with_predict(model, exported, kind):
+    """Of batches and sizes that the graph was not made with, multiples of the stride and not."""
+    if not _installed(kind):
+        pytest.skip(f"{RUNTIMES[kind]} is not installed")
+    images = [check.sample_images(1, 64, 96), check.sample_images(3, 50, 77, seed=1)]
+    agreement = check.compare(model, kind, exported[0] / FILES[kind], images)
+    assert agreement.same_ids >= 0.999 and agreement.depth_error <= 1e-3 and agreement.logit_error < 1e-4
+    assert f"{kind:<12}{exported[0] / FILES[kind]}" in exported[1]
+
+
+def test_fixed_size_with_ids_agrees_with_predict(model, exported):
+    pytest.importorskip("ai_edge_litert")
+    images = check.sample_images(1, 70, 100)
+    outputs = check.run("litert", exported[0] / FILES["litert"], [images])
+    prediction = model.predict_images(images[0])
+    assert outputs["semseg_0"].dtype == np.int32 and outputs["semseg_0"].shape == (1, 70, 100)
+    assert np.mean(outputs["semseg_0"][0] == prediction.semseg) >= 0.999
+    np.testing.assert_allclose(outputs["depth_0"][0, ..., 0], prediction.depth, rtol=1e-3)
+
+
+def test_the_images_tell_the_model_s_classes_and_depths_apart(model):
+    """Else everything would agree with everything."""
+    prediction = model.predict_images(check.sample_images(1, 64, 96)[0])
+    assert len(np.unique(prediction.semseg)) > 8
+    assert np.mean(prediction.depth > 4) > 0.5 and prediction.depth.std() > 3
+
+
+def test_what_tensorflow_serving_asks_for(model, exported):
+    """Signature and tensor names, dtypes and shapes; files in the place of pixels; the weights once."""
+    tf = pytest.importorskip("tensorflow")
+    folder = exported[0] / "saved_model"
+    signatures = tf.saved_model.load(str(folder)).signatures
+    assert set(signatures) == {"serving_default", "serving_bytes"}
+    (name, spec), *more = signatures["serving_default"].structured_input_signature[1].items()
+    assert (name, spec.dtype, spec.shape.as_list(), more) == ("image", tf.uint8, [None, None, None, 3], [])
+    assert set(signatures["serving_default"].structured_outputs) == {"semseg", "depth"}
+
+    images = check.sample_images(2, 50, 77)
+    pixels = signatures["serving_default"](image=tf.constant(images))
+    files = signatures["serving_bytes"](image_bytes=tf.constant([encode_png(image) for image in images]))
+    np.testing.assert_allclose(files["depth"], pixels["depth"], rtol=1e-5)
+    np.testing.assert_allclose(files["semseg"], pixels["semseg"], rtol=1e-4, atol=1e-4)
+
+    weights = sum(4 * int(np.prod(variable.shape)) for variable in model.variables)
+    assert (folder / "variables" / "variables.data-00000-of-00001").stat().st_size < 1.02 * weights
+
+
+def test_onnx_says_what_its_dimensions_are(exported):
+    onnx = pytest.importorskip("onnx")
+    graph = onnx.load(exported[0] / "model.onnx", load_external_data=False).graph
+    shapes = {
+        tensor.name: [dimension.dim_param or dimension.dim_value for dimension in tensor.type.tensor_type.shape.dim]
+        for tensor in (*graph.input, *graph.output)
+    }
+    free = ["batch", "height", "width"]
+    assert shapes == {"image": [*free, 3], "semseg": [*free, 19], "depth": [*free, 1]}
+    assert graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
+
+
+def test_an_export_of_another_model_does_not_pass(model, exported):
+    other = decisive_model("joint")
+    predict = other.get_layer("shared_predictor").get_layer("predict")
+    predict.bias.assign(predict.bias + 0.5 * np.arange(20) / 20)
+    agreement = check.compare(other, "saved_model", exported[0] / "saved_model", [check.sample_images(1, 64, 96)])
+    assert not agreement.within_tolerance
+
+
+def test_the_tolerance():
+    assert Agreement(0.999, 1e-3, None, 0.1).within_tolerance
+    assert not Agreement(0.9989, 1e-6, None, 0.1).within_tolerance
+    assert not Agreement(1.0, 1.1e-3, None, 0.1).within_tolerance
+    assert not Agreement(1.0, float("nan"), None, 0.1).within_tolerance
+
+
+def test_nothing_is_written_over_and_the_other_formats_go_on(exported):
+    """The SavedModel is there already; the Keras file is made all the same."""
+    before = (exported[0] / "saved_model" / "saved_model.pb").read_bytes()
+    command = export(str(exported[0]), "--format=saved_model,keras")
+    output, errors = command.communicate(timeout=300)
+    assert command.returncode == 1 and "keras" in output
+    assert errors.splitlines()[0] == "error: 1 not exported:"
+    assert errors.splitlines()[1].endswith("exists already; give another --out, or remove it")
+    assert (exported[0] / "model.keras").is_file() and not list(exported[0].glob(".export-*"))
+    assert (exported[0] / "saved_model" / "saved_model.pb").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "kind, options, message",
+    [
+        ("tflite", {}, "format: 'tflite' is unknown; use one of saved_model, onnx, litert, openvino, keras"),
+        ("litert", {}, "size: a LiteRT model has a fixed size"),
+        ("saved_model", {"precision": "int8"}, "precision: saved_model has no int8"),
+        ("onnx", {"precision": "int8"}, "precision: int8 needs sample images"),
+    ],
+)
+def test_what_a_format_cannot_do_is_refused(model, tmp_path, kind, options, message):
+    with pytest.raises(UserError, match=f"^{message}") as refused:
+        write(model, kind, tmp_path / "export", ExportOptions(**options))
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "export").exists()
+
+
+def test_a_missing_runtime_is_named(tmp_path, monkeypatch):
+    (tmp_path / "model.onnx").write_bytes(b"no model")
+    with pytest.raises(UserError, match="model.onnx: its runtime cannot run it"):
+        check.run("onnx", tmp_path / "model.onnx", [check.sample_images(1, 32, 32)])
+
+
+def test_semseg_png_keeps_ids_and_shows_colours(model):
+    import io
+
+    from PIL import Image
+
+    ids = np.arange(19, dtype=np.uint8).reshape(1, 19)
+    picture = Image.open(io.BytesIO(semseg_png(ids, model.spec)))
+    np.testing.assert_array_equal(np.asarray(picture), ids)
+    np.testing.assert_array_equal(np.asarray(picture.convert("RGB"))[0], model.spec.palette)

@@ -1,0 +1,44 @@
+"""How the plain PyTorch networks are run beside the Keras models, and how far apart they may be.
+
+The truth is PyTorch's float64. Batch statistics amplify rounding without a bound that one could name beforehand, so the
+yardstick of a training step is what PyTorch itself loses in float32 on the same network.
+"""
+
+import copy
+
+import numpy as np
+import torch
+
+from benchmarks.peers import torch_model
+
+
+def torch_outputs(network, image: np.ndarray, training: bool = False) -> dict[str, np.ndarray]:
+    dtype = next(network.parameters()).dtype
+    # A copy, since a forward pass in training moves the running statistics.
+    network = copy.deepcopy(network).train(training)
+    with torch.no_grad():
+        tensors = network(torch.from_numpy(image).permute(0, 3, 1, 2).to(dtype))
+    return {name: tensor.permute(0, 2, 3, 1).numpy() for name, tensor in tensors.items()}
+
+
+def torch_step(network, optimizer, image: np.ndarray, labels: dict[str, np.ndarray]) -> float:
+    dtype = next(network.parameters()).dtype
+    truth = {
+        "semseg": torch.from_numpy(labels["semseg"]).long(),
+        "depth": torch.from_numpy(labels["depth"]).permute(0, 3, 1, 2).to(dtype),
+    }
+    predictions = network.train()(torch.from_numpy(image).permute(0, 3, 1, 2).to(dtype))
+    loss, *_ = torch_model.joint_loss(predictions, truth)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
+def worst(actual: dict, expected: dict) -> float:
+    """The greatest error of any tensor, each measured against its own length."""
+    errors = []
+    for name, value in expected.items():
+        value = np.asarray(value, "float64")
+        errors.append(np.linalg.norm(np.asarray(actual[name], "float64") - value) / np.linalg.norm(value))
+    return max(errors)

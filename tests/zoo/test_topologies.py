@@ -1,0 +1,59 @@
+"""Every topology through the harness. The parameter counts are the report's "Model Size" column."""
+
+import pytest
+
+import zoo
+from mtl_keras import UserError
+from mtl_keras.data.spec import MINISCAPES, numbered_classes
+from tests import harness
+
+
+class TestJoint(harness.ModelTests):
+    arch = "joint"
+    parameters = 26_716_084
+
+
+class TestBranched(harness.ModelTests):
+    arch = "branched"
+    parameters = 32_142_356
+
+
+class TestDistillation(harness.ModelTests):
+    arch = "distillation"
+    parameters = 36_868_136
+    predictions = {"semseg", "depth", "semseg_initial", "depth_initial"}
+
+
+class TestJointWithoutAsppAndSkip(harness.ModelTests):
+    arch = "joint"
+    options = {"encoder": "resnet18", "aspp": False, "skip": False, "dilation": (False, False, False)}
+    parameters = 21_421_396
+    stride = 32
+
+
+def test_the_harness_has_every_topology():
+    tested = {case.arch for case in harness.ModelTests.__subclasses__()}
+    assert set(zoo.topologies()) <= tested
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"arch": "jiont"}, "arch: 'jiont' is unknown.*branched, distillation, joint"),
+        ({"encoder": "resnet35"}, "encoder: 'resnet35' is unknown.*resnet34"),
+        ({"dilation": (True, False, True)}, "dilation: True,False,True cannot be built"),
+        ({"dilation": (True,)}, "dilation: True cannot be built"),
+    ],
+)
+def test_unknown_names_end_in_one_line(options, message):
+    with pytest.raises(UserError, match=message) as error:
+        zoo.build(**{"arch": "joint", **options})
+    assert "\n" not in str(error.value)
+
+
+def test_number_of_classes():
+    assert zoo.build("joint", encoder="resnet18").spec == MINISCAPES
+    model = zoo.build("branched", encoder="resnet18", num_classes=7)
+    assert model.output["semseg"].shape == (None, None, None, 7)
+    assert model.output["depth"].shape == (None, None, None, 1)
+    assert model.spec == numbered_classes(7)
