@@ -11,6 +11,8 @@ from mtl_keras.errors import UserError
 from mtl_keras.model import MultiTaskModel
 from trainers.config import RunConfig
 
+VIEW_OPTIONS = tuple(field.name for field in dataclasses.fields(data.TrainView))
+
 
 @dataclasses.dataclass(frozen=True)
 class Splits:
@@ -42,7 +44,7 @@ def make_splits(config: RunConfig) -> Splits:
         train=data.Loader(
             train,
             config.batch_size,
-            data.TrainView(crop=config.crop, horizontal_flip=config.flip),
+            data.TrainView(**{name: getattr(config, name) for name in VIEW_OPTIONS}),
             seed=config.seed,
             cache=config.cache,
             workers=config.workers,

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from mtl_keras import backend
+from mtl_keras.cost import multiply_adds
 from mtl_keras.files import write_text
 from mtl_keras.model import MultiTaskModel
 from trainers.config import RunConfig
@@ -34,6 +35,9 @@ def write(
         f"{config.arch} topology on {config.encoder}, {parameters:,} trainable parameters, trained on "
         f"{config.dataset} for {int(history[-1]['epoch'])} epochs in {_duration(seconds)} ({backend.describe()}).",
         "",
+        f"An image of 256×256 takes {multiply_adds(model) / 1e9:.2f} G multiply-adds; predictions are class ids and "
+        "metres for every pixel.",
+        "",
         f"| validation | {' | '.join(columns)} |",
         f"|---|{'---|' * len(columns)}",
         *(_row(name, columns) for name in _METRICS),
@@ -44,6 +48,7 @@ def write(
         "```python",
         "import zoo",
         f'model = zoo.load("{run.path}")',
+        'prediction = model.predict_images("street.png")  # prediction.semseg, prediction.depth',
         "```",
         "",
         "## Settings",

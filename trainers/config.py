@@ -41,7 +41,12 @@ class RunConfig:
     prepared_dir: str | None = _option(None, "folder of prepared datasets; TFDS's own by default")
     skip_bad_files: bool = _option(False, "go on without the files that cannot be used")
     crop: tuple[int, ...] = _option((256, 256), "height and width of a training crop", least=1)
-    flip: bool = _option(False, "flip at random, p = 0.5")
+    horizontal_flip: bool = _option(False, "mirror every other crop, at random")
+    window_scaling: float = _option(0.0, "a crop's window is up to 1 + this times larger or smaller", least=0)
+    tilt: float = _option(0.0, "degrees that a crop's window is turned by at most", least=0)
+    corner_wiggle: float = _option(0.0, "share of its sides that a window's corners move by at most", least=0)
+    photometric_jitter: float = _option(0.0, "share that brightness, contrast and saturation change by", least=0)
+    scale_depth: bool = _option(False, "with window_scaling: what looks twice as large is half as far")
     cache: str = _option("ram", "where decoded samples are kept", choices=CACHES)
     workers: int = _option(0, "worker processes of the loader; 0 reads in threads", least=0)
 

@@ -43,48 +43,58 @@ def main(arguments: list[str]) -> int | None:
         raise UserError("give one run, such as `python -m trainers.export runs/NAME`")
     if unknown := [name for name in FLAGS.format if name not in FORMATS]:
         raise UserError(f"format: '{unknown[0]}' is unknown; use one or more of {', '.join(FORMATS)}")
-    size = _size(FLAGS.size)
-    if keras.backend.backend() != "tensorflow" and set(FLAGS.format) != {"keras"}:
+    size, source = _size(FLAGS.size), Path(arguments[0])
+    out = Path(FLAGS.out) if FLAGS.out else source if source.is_dir() else source.parent
+    failures = {}
+    for kind in dict.fromkeys(FLAGS.format):
+        target = out / _file_name(kind)
+        if target.exists():
+            failures[kind] = f"{target}: exists already; give another --out, or remove it"
+    kinds = [kind for kind in dict.fromkeys(FLAGS.format) if kind not in failures]
+    if keras.backend.backend() != "tensorflow" and set(kinds) - {"keras"}:
         return _again_under_tensorflow()
     from mtl_keras.exporting import ExportOptions
     from trainers.best import load_best
 
     options = ExportOptions(size, FLAGS.argmax, FLAGS.precision, FLAGS.encoded)
-    source = Path(arguments[0])
-    model = load_best(arguments[0])
-    out = Path(FLAGS.out) if FLAGS.out else source if source.is_dir() else source.parent
-    failures = []
-    for kind in dict.fromkeys(FLAGS.format):
+    model = load_best(arguments[0]) if kinds else None
+    for kind in kinds:
         try:
             print(f"{kind:<12}{export(model, kind, out, options, arguments[0])}", flush=True)
         except UserError as error:
-            failures.append(f"{kind}: {error}")
+            failures[kind] = str(error)
     if failures:
-        print(f"error: {len(failures)} not exported:", *failures, sep="\n  ", file=sys.stderr)
+        print(f"error: {len(failures)} not exported:", file=sys.stderr)
+        for failure in failures.values():
+            print(f"  {failure}", file=sys.stderr)
         return EXIT_SOME_FAILED
     return None
+
+
+def _file_name(kind: str) -> str:
+    from mtl_keras.exporting import FILES
+
+    name = Path(FILES[kind])
+    return str(name) if FLAGS.precision == "float32" else f"{name.stem}-{FLAGS.precision}{name.suffix}"
 
 
 def _again_under_tensorflow() -> int:
     """Runs this command in a process whose backend makes graphs, whatever backend the model was trained with."""
     command = [sys.executable, "-m", "trainers.export", *sys.argv[1:]]
-    return subprocess.run(command, env={**os.environ, "KERAS_BACKEND": "tensorflow"}, check=False).returncode
+    environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "2"}
+    return subprocess.run(command, env=environment, check=False).returncode
 
 
 def export(model: "MultiTaskModel", kind: str, out: Path, options: "ExportOptions", source: str) -> str:
     """Writes one export, checks it, moves it into place, and says how it compares.
 
     Raises:
-        UserError: it exists already, cannot be made, or differs from the model.
+        UserError: it cannot be made, or differs from the model.
     """
     from mtl_keras import exporting
 
-    name = exporting.FILES[kind]
-    if options.precision != "float32":
-        name = f"{Path(name).stem}-{options.precision}{Path(name).suffix}"
+    name = _file_name(kind)
     target = out / name
-    if target.exists():
-        raise UserError(f"{target}: exists already; give another --out, or remove it")
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out, prefix=".export-") as scratch:
         written = Path(scratch) / name

@@ -11,6 +11,7 @@ from mtl_keras.errors import UserError, first_line
 from mtl_keras.model import MultiTaskModel
 from zoo.adaptation import adapt
 from zoo.builder import build
+from zoo.catalog import PRESETS, download
 
 
 def load(
@@ -26,7 +27,8 @@ def load(
     With another number of classes, only the last convolutions are new, and of those only the classes' channels.
 
     Args:
-        path: a run's folder (its best checkpoint is loaded), a `.keras` file, or a `.safetensors` checkpoint.
+        path: a run's folder (its best checkpoint is loaded), a `.keras` file, a `.safetensors` checkpoint, or the
+            name of a preset (`zoo.list()`).
         num_classes: number of classes to fine-tune for, where no `spec` is given.
         spec: the dataset to fine-tune for; the model's own by default.
         **options: of `zoo.build`, to stand over the model's own; its weights must fit, as they do under any dilation.
@@ -44,6 +46,8 @@ def load(
 
 
 def _load(path: Path) -> MultiTaskModel:
+    if not path.exists() and str(path) in PRESETS:
+        path = download(str(path))
     if path.is_dir():
         path = _of_run(path)
     if not path.is_file():

@@ -52,7 +52,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
                 "crop": (128, 128),
                 "loss_weight_semseg": 0.5,
                 "loss_weight_depth": 0.5,
-                "flip": True,
+                "horizontal_flip": True,
                 "export": True,
                 "baseline": True,
             },

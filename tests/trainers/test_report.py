@@ -1,0 +1,232 @@
+"""`python -m trainers.report`: tables from run folders, made again from copies, and what they say of the noise."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mtl_keras import backend
+from mtl_keras.errors import UserError
+from tests.harness import tiny_model
+from tests.trainers import fake_runs
+from trainers import card
+from trainers.config import RunConfig
+from trainers.reporting import study_page, tables
+from trainers.reporting.results import METRICS, collect, machine_of
+from trainers.reporting.statistics import judge, pooled_noise, spread
+from trainers.scheduling.ledger import Ledger, ledger_folder
+from trainers.scheduling.plan import plan
+from zoo.study import Expected, read_ladders, read_study
+
+
+def run_study(name: str, runs_dir: Path, metrics: dict[str, list[tuple[float, float]]], failures=None, **given):
+    """A study whose variants reached these mIoUs and SI-logRMSEs, one of each a seed."""
+    study = read_study(name)
+    seeds = max(len(values) for values in metrics.values())
+    runs = plan(study, "report", {"runs_dir": str(runs_dir), "epochs": 4, **given}, seeds)
+    ledger = Ledger.of(study.name, "report", runs)
+    ledger.failures.update(failures or {})
+    for run in runs:
+        if run.seed < len(metrics.get(run.variant, [])):
+            fake_runs.finished(run.config, *metrics[run.variant][run.seed], seconds=3661)
+    ledger.write(ledger_folder(runs_dir, study.name, "report"))
+    return study
+
+
+def cells(table: tables.Table) -> list[dict[str, str]]:
+    return [dict(zip(table.headings, row, strict=True)) for row in table.rows]
+
+
+@pytest.fixture
+def places(tmp_path):
+    return tmp_path / "runs", tmp_path / "out"
+
+
+def test_the_table_has_the_reports_columns_and_its_numbers_beside_ours(places):
+    runs_dir, out = places
+    study = run_study("task_weights", runs_dir, {"s0.5_d0.5": [(70.0, 26.0)], "s0.6_d0.4": [(69.0, 27.0)]})
+    table = tables.study_table(collect(study, runs_dir, out, None))
+    row = cells(table)[2]
+    assert (row["Semseg weight"], row["Depth weight"]) == ("0.5", "0.5")
+    assert (row["Grader"], row["Semseg"], row["Depth"]) == ("44.000", "70.000", "26.000")
+    assert (row["Grader, report"], row["Semseg, report"], row["Depth, report"]) == ("43.686 †", "69.919", "26.333")
+    assert (row["Model Size"], row["Duration"]) == (str(fake_runs.PARAMETERS), "4h4m4s")
+    assert row["Run"].partition("_")[2].startswith("task-weights.s0.5-d0.5_")
+    assert "**44.000**" in table.markdown() and "<b>44.000</b>" in table.html()
+    assert cells(table)[0]["Grader"] == "–" and cells(table)[0]["Run"] == "not run yet"
+    assert "Semseg − Depth" not in table.headings
+
+
+def test_only_what_the_report_prints_has_a_column_of_the_reports(places):
+    study = run_study("branched", places[0], {"joint": [(60.0, 30.0)]})
+    headings = tables.study_table(collect(study, *places, None)).headings
+    assert list(headings)[-5:] == ["Run", "Model Size", "Model Size, report", "Duration", "Duration, report"]
+    study = run_study("hardcoded", places[0], {"both": [(60.0, 30.0)]})
+    assert list(tables.study_table(collect(study, *places, None)).headings)[-2:] == ["Model Size", "Duration"]
+
+
+def test_where_the_grader_is_clamped_the_difference_stands_beside_it(places):
+    study = run_study("branched", places[0], {"joint": [(40.0, 45.0)], "branched": [(42.0, 44.0)]})
+    joint, branched = cells(tables.study_table(collect(study, *places, None)))
+    assert (joint["Grader"], joint["Semseg − Depth"]) == ("5.000", "−5.000")
+    assert (branched["Grader"], branched["Semseg − Depth"]) == ("6.000", "−2.000")
+
+
+def test_a_run_of_another_study_with_the_same_settings_is_the_run(places):
+    run_study("branched", places[0], {"branched": [(60.0, 30.0)]})
+    study = run_study("distillation", places[0], {"distillation": [(61.0, 30.0)]})
+    shared, own = cells(tables.study_table(collect(study, *places, None)))
+    assert "branched.branched" in shared["Run"] and "distillation.distillation" in own["Run"]
+
+
+def test_a_failed_run_stands_in_the_table_with_its_reason(places):
+    failures = {"joint": "out of memory | at step 3"}
+    study = run_study("branched", places[0], {"branched": [(60.0, 30.0)]}, failures)
+    table = tables.study_table(collect(study, *places, None))
+    assert cells(table)[0]["Run"] == "failed: out of memory | at step 3"
+    assert len(table.markdown().splitlines()[2].replace(r"\|", "").split("|")) == len(table.headings) + 2
+
+
+def test_pages_made_again_of_the_copies_are_identical(places):
+    runs_dir, out = places
+    seeds = [(60.0, 30.0), (61.0, 29.5)]
+    study = run_study("hardcoded", runs_dir, {"neither": seeds, "dilated": seeds[::-1]}, pretrained="/home/me/encoder")
+    write_pages(collect(study, runs_dir, out, None), out)
+    first = contents(out)
+    shutil.rmtree(runs_dir)
+    write_pages(collect(study, runs_dir, out, None), out)
+    assert contents(out) == first
+    assert {"hardcoded/README.md", "hardcoded/index.html", "hardcoded/curves.png", "hardcoded/curves.pdf"} <= set(first)
+    assert "hardcoded/runs/neither.seed1/metrics.csv" in first and "ladder_dilated_convolutions.png" in first
+    copies = b"".join(content for name, content in first.items() if name.endswith(".json"))
+    assert str(runs_dir).encode() not in copies and b"/home/me" not in copies
+
+
+def write_pages(results, out: Path) -> None:
+    noise = {metric: pooled_noise([results], metric) for metric in METRICS}
+    study_page.write_study(results, noise, out)
+    study_page.write_overview([results], read_ladders(), noise, out)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_page_gives_the_command_that_made_it(places):
+    seeds = [(60.0, 30.0), (61.0, 29.5)]
+    study = run_study("branched", places[0], {"joint": seeds}, dataset="streets/medium", crop=(96, 128))
+    command = study_page.command(collect(study, *places, None))
+    assert command == (
+        "python -m trainers.study branched --recipe=report --seeds=2 --dataset=streets/medium --crop=96,128 --epochs=4"
+    )
+
+
+class TestStatistics:
+    def test_noise_is_the_pooled_deviation_of_seeds(self, places):
+        seeds = {"joint": [(60.0, 30.0), (63.0, 30.0), (66.0, 30.0)], "branched": [(70.0, 30.0), (72.0, 30.0)]}
+        results = collect(run_study("branched", places[0], seeds), *places, None)
+        noise = pooled_noise([results], "miou")
+        # Sums of squares 18 and 2, over 2 + 1 degrees of freedom.
+        assert noise.degrees == 3 and noise.std == pytest.approx(np.sqrt(20 / 3))
+        # The same runs in another study tell nothing new.
+        assert pooled_noise([results, results], "miou") == noise
+        assert spread(results.values("joint", "miou")) == spread([60.0, 63.0, 66.0])
+        assert spread([60.0, 63.0, 66.0]).std == pytest.approx(3.0)
+
+    @pytest.mark.parametrize(
+        "joint, branched, verdict",
+        [
+            ([(60.0, 30.0), (60.2, 30.0)], [(64.0, 30.0), (64.2, 30.0)], "holds"),
+            ([(64.0, 30.0), (64.2, 30.0)], [(60.0, 30.0), (60.2, 30.0)], "fails"),
+            ([(60.0, 30.0), (62.0, 30.0)], [(61.0, 30.0), (63.0, 30.0)], "within seed noise"),
+            ([(60.0, 30.0)], [(61.0, 30.0)], "holds, one seed"),
+            ([(60.0, 30.0)], [(59.0, 30.0)], "fails, one seed"),
+            ([(60.0, 30.0)], [], "no result"),
+        ],
+    )
+    def test_an_ordering_holds_beyond_the_noise_alone(self, places, joint, branched, verdict):
+        study = run_study("branched", places[0], {"joint": joint, "branched": branched})
+        results = collect(study, *places, None)
+        assert judge(study.expected[0], results, pooled_noise([results], "difference")).text == verdict
+
+    def test_the_standard_error_is_that_of_a_difference_of_means(self, places):
+        study = run_study("branched", places[0], {"joint": [(60, 30), (62, 30)], "branched": [(61, 30), (63, 30)]})
+        results = collect(study, *places, None)
+        found = judge(study.expected[0], results, pooled_noise([results], "difference"))
+        assert found.difference == pytest.approx(1.0) and found.error == pytest.approx(np.sqrt(2) * np.sqrt(2 / 2))
+
+    def test_less_is_better_in_depth_and_a_clamped_grader_still_tells(self, places):
+        study = run_study("branched", places[0], {"joint": [(20.0, 60.0)], "branched": [(30.0, 55.0)]})
+        results = collect(study, *places, None)
+        in_depth = judge(Expected("branched", "joint", "silog"), results, None)
+        assert (in_depth.text, in_depth.difference) == ("holds, one seed", pytest.approx(5.0))
+        assert results.values("joint", "grader") == results.values("branched", "grader") == [0.0]
+        assert judge(study.expected[0], results, None).difference == pytest.approx(15.0)
+
+
+class TestBadInput:
+    def test_a_study_that_was_not_run(self, places):
+        with pytest.raises(UserError, match="branched: not run yet, in .*; run `python -m trainers.study branched`"):
+            collect(read_study("branched"), *places, None)
+
+    def test_several_recipes_need_a_choice(self, places):
+        runs_dir, out = places
+        study = run_study("branched", runs_dir, {"joint": [(60.0, 30.0)]})
+        shutil.copytree(ledger_folder(runs_dir, "branched", "report"), ledger_folder(runs_dir, "branched", "demo"))
+        with pytest.raises(UserError, match="was run with demo and report; choose one of them with --recipe"):
+            collect(study, runs_dir, out, None)
+        assert collect(study, runs_dir, out, "report").recipe == "report"
+
+    @pytest.mark.parametrize(
+        "damage, message",
+        [
+            (lambda copy: (copy / "metrics.csv").unlink(), "half-written, it has no metrics.csv"),
+            (lambda copy: (copy / "run.json").write_text("{"), "run.json: cannot be read"),
+            (lambda copy: (copy / "metrics.csv").write_text("epoch,loss\n1,"), "not a whole table of epochs"),
+            (lambda copy: edit(copy / "run.json", recipe="demo"), "of the recipe 'report', others of 'demo'"),
+            (lambda copy: edit(copy / "run.json", variant="other"), "no run 'other' in this study"),
+            (lambda copy: edit(copy / "config.json", epochs=9), "runs with epochs (9|4) and (4|9) in one study"),
+            (lambda copy: edit(copy / "config.json", epoch=9), "'epoch' is no setting of a run"),
+        ],
+    )
+    def test_a_copy_that_is_damaged_or_of_another_recipe(self, places, damage, message):
+        runs_dir, out = places
+        study = run_study("branched", runs_dir, {"joint": [(60.0, 30.0)], "branched": [(61.0, 30.0)]})
+        collect(study, runs_dir, out, None)
+        damage(out / "branched" / "runs" / "joint")
+        shutil.rmtree(runs_dir)
+        with pytest.raises(UserError, match=message) as error:
+            collect(study, runs_dir, out, None)
+        assert "\n" not in str(error.value)
+
+    def test_a_damaged_run(self, places):
+        study = run_study("branched", places[0], {"joint": [(60.0, 30.0)]})
+        (run,) = places[0].glob("*joint*")
+        (run / "metrics.csv").write_text("epoch,step\n1,nothing\n", encoding="utf-8")
+        with pytest.raises(UserError, match=f"{run.name}.*not a whole table of epochs"):
+            collect(study, *places, None)
+
+
+def edit(path: Path, **values) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}), encoding="utf-8")
+
+
+def test_the_machine_is_read_from_the_card_that_a_run_writes(tmp_path):
+    config = RunConfig(runs_dir=str(tmp_path))
+    run = fake_runs.create(config)
+    metrics = dict.fromkeys(("grader", "miou", "silog", "loss", "semseg_loss", "depth_loss"), 1.0)
+    card.write(run, config, tiny_model(), [{"epoch": 1, "seconds": 60.0}], {"epoch": 1, "metrics": metrics}, None)
+    assert machine_of(run) == backend.describe()
+
+
+def test_the_command_writes_the_pages_of_all_that_was_run(command, places):
+    runs_dir, out = places
+    run_study("branched", runs_dir, {"joint": [(60.0, 30.0)]})
+    process = command("report", f"--runs_dir={runs_dir}", f"--out={out}")
+    output, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors[-2000:]
+    written = [Path(line) for line in output.splitlines() if line.startswith(str(out))]
+    assert out / "README.md" in written and out / "branched" / "index.html" in written
+    assert all(path.stat().st_size > 0 for path in written)

@@ -1,0 +1,145 @@
+"""A page where a person drops an image and sees classes and depth: `python -m trainers.demo RUN`.
+
+Needs `pip install starlette uvicorn`. It listens on this machine alone unless --host says otherwise; uploads are
+limited and never written to disk.
+"""
+
+import base64
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from absl import flags
+
+from mtl_keras import viz
+from mtl_keras.data.images import BadFile
+from mtl_keras.errors import UserError
+from mtl_keras.inference import decode_image
+from mtl_keras.viz.panels import log_ticks
+from trainers import cli
+
+if TYPE_CHECKING:
+    from mtl_keras.model import MultiTaskModel
+
+FLAGS = flags.FLAGS
+PAGE = Path(__file__).with_name("demo_page.html")
+# What the pointer reads need not be finer than the screen.
+MAP_WIDTH = 640
+UNITS_PER_METRE = 128
+
+
+def make_app(model: "MultiTaskModel", about: str, most_bytes: int, most_pixels: int, hosts: list[str]) -> Any:
+    """The page and its two answers, `about` and `predict`, as an ASGI application.
+
+    Args:
+        model: the model.
+        about: one line about it.
+        most_bytes: what an upload may have.
+        most_pixels: what an image may have.
+        hosts: names that the page is asked for by; others are refused, so that no other site can reach it.
+
+    Raises:
+        UserError: the packages are not installed.
+    """
+    try:
+        from starlette.applications import Starlette
+        from starlette.concurrency import run_in_threadpool
+        from starlette.middleware import Middleware
+        from starlette.middleware.trustedhost import TrustedHostMiddleware
+        from starlette.responses import HTMLResponse, JSONResponse
+        from starlette.routing import Route
+    except ImportError:
+        raise UserError("demo: Starlette is not installed; run: pip install starlette uvicorn") from None
+    one_at_a_time = threading.Lock()
+
+    def refusal(status: int, reason: str) -> JSONResponse:
+        return JSONResponse({"error": reason}, status_code=status)
+
+    async def page(request: Any) -> HTMLResponse:
+        return HTMLResponse(PAGE.read_text(encoding="utf-8"))
+
+    async def tell(request: Any) -> JSONResponse:
+        return JSONResponse({"text": about})
+
+    async def predict(request: Any) -> JSONResponse:
+        content = bytearray()
+        async for part in request.stream():
+            content += part
+            if len(content) > most_bytes:
+                return refusal(413, f"larger than {most_bytes / 2**20:g} MiB")
+        try:
+            return JSONResponse(await run_in_threadpool(answer, bytes(content)))
+        except BadFile as error:
+            return refusal(400, error.reason)
+
+    def answer(content: bytes) -> dict[str, Any]:
+        image = decode_image(content, "upload")
+        if image.shape[0] * image.shape[1] > most_pixels:
+            raise BadFile("upload", f"{image.shape[1]}×{image.shape[0]} px, more than {most_pixels / 1e6:g} megapixels")
+        with one_at_a_time:
+            return describe(model, image)
+
+    routes = [Route("/", page), Route("/about", tell), Route("/predict", predict, methods=["POST"])]
+    return Starlette(routes=routes, middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts)])
+
+
+def describe(model: "MultiTaskModel", image: np.ndarray) -> dict[str, Any]:
+    """What the page shows of an image, (height, width, 3) uint8."""
+    started = time.monotonic()
+    prediction = model.predict_images(image)
+    seconds = time.monotonic() - started
+    spec, (near, far) = model.spec, model.spec.depth_range
+    scale = np.geomspace(near, far, 512)[None]
+    areas = np.bincount(prediction.semseg.ravel(), minlength=spec.num_classes)
+    present = [index for index in np.argsort(-areas, kind="stable") if areas[index]]
+    step = -(-image.shape[1] // MAP_WIDTH)
+    ids, metres = prediction.semseg[::step, ::step], prediction.depth[::step, ::step]
+    codes = np.clip(np.rint(metres * UNITS_PER_METRE), 0, 65535).astype("<u2")
+    return {
+        "height": image.shape[0],
+        "width": image.shape[1],
+        "seconds": seconds,
+        "semseg": _png(viz.overlay(image, prediction.semseg, spec, alpha=0.65)),
+        "depth": _png(viz.colorize_depth(prediction.depth, spec.depth_range)),
+        "bar": _png(viz.colorize_depth(scale, spec.depth_range)),
+        "ticks": [[float(np.log(tick / near) / np.log(far / near)), f"{tick:g} m"] for tick in log_ticks(near, far)],
+        "legend": [[spec.classes[index], ",".join(map(str, spec.palette[index]))] for index in present],
+        "maps": {
+            "height": ids.shape[0],
+            "width": ids.shape[1],
+            "classes": list(spec.classes),
+            "ids": base64.b64encode(ids.astype("uint8").tobytes()).decode(),
+            "metres": base64.b64encode(codes.tobytes()).decode(),
+        },
+    }
+
+
+def _png(picture: np.ndarray) -> str:
+    return base64.b64encode(viz.encode_png(picture)).decode()
+
+
+def main(arguments: list[str]) -> None:
+    if len(arguments) != 1:
+        raise UserError("give one run, such as `python -m trainers.demo runs/NAME`")
+    try:
+        import uvicorn
+    except ImportError:
+        raise UserError("demo: uvicorn is not installed; run: pip install starlette uvicorn") from None
+    from trainers.best import load_best
+
+    model = load_best(arguments[0])
+    about = f"{Path(arguments[0]).resolve().name}: {model.name} topology, trained on {model.spec.name}"
+    hosts = ["localhost", "127.0.0.1", FLAGS.host]
+    app = make_app(model, about, FLAGS.most_megabytes * 2**20, int(FLAGS.most_megapixels * 1e6), hosts)
+    print(f"http://{FLAGS.host}:{FLAGS.port} shows {about}; Ctrl-C ends it", flush=True)
+    uvicorn.run(app, host=FLAGS.host, port=FLAGS.port, log_level="warning")
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("host", "127.0.0.1", "address to listen on; this machine alone by default")
+    flags.DEFINE_integer("port", 7860, "port to listen on")
+    flags.DEFINE_integer("most_megabytes", 20, "what an upload may have")
+    flags.DEFINE_float("most_megapixels", 16.0, "what an image may have")
+    cli.launch(main, takes="a run")
