@@ -214,16 +214,29 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def read_image(path: str | os.PathLike) -> np.ndarray:
-    """Reads a PNG or JPEG as a person sees it: turned as its EXIF tag says, grey and palette as RGB, opaque.
+    """Reads a PNG or JPEG file; see `decode_image`.
+
+    Raises:
+        BadFile: it cannot be read, or is no image that can be used.
+    """
+    return decode_image(read_file(path), path)
+
+
+def decode_image(data: bytes, name: object) -> np.ndarray:
+    """A PNG or JPEG as a person sees it: turned as its EXIF tag says, grey and palette as RGB, opaque.
+
+    Args:
+        data: the file's bytes.
+        name: what to call it in an error.
 
     Returns:
         RGB, (height, width, 3) uint8.
 
     Raises:
-        BadFile: it cannot be read, is no PNG or JPEG, is damaged, or has more than 8 bits a channel.
+        BadFile: it is no PNG or JPEG, is damaged, or has more than 8 bits a channel.
     """
-    image = open_image(read_file(path), path)
-    require_mode(image, _MODES, "8 bits a channel", path)
+    image = open_image(data, name)
+    require_mode(image, _MODES, "8 bits a channel", name)
     return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
 
 

@@ -57,8 +57,10 @@ def write(
         raise UserError(f"precision: {kind} has no {options.precision}; leave --precision away, or export to litert")
     if options.precision == "int8" and not samples:
         raise UserError(f"precision: int8 needs sample images to scale {kind} by; give the run of a dataset")
-    if kind == "litert" and options.size is None:
-        raise UserError("size: a LiteRT model has a fixed size; give it, such as --size=512x1024")
+    if options.size is None and (kind == "litert" or (kind == "onnx" and options.precision == "float16")):
+        # The converter to half precision takes the arithmetic of free sizes for arithmetic of pixels.
+        name = "a LiteRT model" if kind == "litert" else "an ONNX model of half precision"
+        raise UserError(f"size: {name} has a fixed size; give it, such as --size=512x1024")
     if keras.backend.backend() != "tensorflow":
         raise UserError(f"{kind}: its graph is made by TensorFlow; set KERAS_BACKEND=tensorflow and load the model")
     try:
