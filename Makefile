@@ -20,6 +20,6 @@ $(VENV)/installed: requirements.txt
 	$(RUN) -m pip install --quiet -r requirements.txt
 	touch $@
 
-$(VENV)/installed-test: requirements-test.txt $(VENV)/installed
+$(VENV)/installed-test: requirements-test.txt requirements-extras.txt $(VENV)/installed
 	$(RUN) -m pip install --quiet -r requirements-test.txt
 	touch $@

@@ -82,16 +82,12 @@ def relative_error(actual, expected) -> float:
     return float(np.abs(actual - expected).max() / max(np.abs(expected).max(), 1e-30))
 
 
-def outputs(model: keras.Model, image: np.ndarray, training: bool = False) -> dict[str, np.ndarray]:
-    """What the model says of an image, with batch statistics if training.
+def outputs(model: keras.Model, image: np.ndarray) -> dict[str, np.ndarray]:
+    """What the model says of an image.
 
     Called eagerly: JAX then compiles each operation once for all tests, where `predict` compiles every model anew.
     """
-    statistics = [keras.ops.convert_to_numpy(variable) for variable in model.non_trainable_variables]
-    tensors = model(image, training=training)
-    for variable, value in zip(model.non_trainable_variables, statistics, strict=True):
-        variable.assign(value)
-    return {name: keras.ops.convert_to_numpy(tensor) for name, tensor in tensors.items()}
+    return {name: keras.ops.convert_to_numpy(tensor) for name, tensor in model(image).items()}
 
 
 class ModelTests:

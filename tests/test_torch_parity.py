@@ -10,7 +10,7 @@ import zoo
 from benchmarks.peers import torch_model, transfer
 from mtl_keras import optimizers
 from tests import harness
-from tests.torch_peer import torch_outputs, torch_step, worst
+from tests.torch_peer import torch_outputs, torch_step, within_rounding
 
 SIZE = (64, 96)
 # PyTorch has no fast convolutions in float64.
@@ -49,7 +49,7 @@ def test_inference(name):
     arch, options = MODELS[name]
     model, network = pair(arch, **options)
     image = harness.images(1, *SIZE)
-    actual, expected = harness.outputs(model, image), torch_outputs(network.eval(), image)
+    actual, expected = harness.outputs(model, image), torch_outputs(network, image)
     assert actual.keys() == expected.keys()
     for key in expected:
         assert harness.relative_error(actual[key], expected[key]) < 1e-6
@@ -57,17 +57,11 @@ def test_inference(name):
 
 @pytest.mark.parametrize("name", ["joint", "branched", "distillation", "resnet50, stride 8"])
 def test_training_step(name):
-    """Outputs with batch statistics, the joint loss, all gradients and the running statistics."""
+    """The joint loss of what is predicted with batch statistics, all gradients, and the running statistics."""
     arch, options = MODELS[name]
     model, network = pair(arch, **options)
     single = copy.deepcopy(network).float()
     image, labels = harness.images(4, *TRAINING_SIZE), harness.labels(4, *TRAINING_SIZE)
-
-    expected, rounded = (torch_outputs(peer, image, training=True) for peer in (network, single))
-    actual = harness.outputs(model, image, training=True)
-    for key in expected:
-        yardstick = harness.relative_error(rounded[key], expected[key])
-        assert harness.relative_error(actual[key], expected[key]) < 3 * yardstick
 
     # Plain gradient descent at a rate that leaves nothing of the old weights' digits, so that w' = -rate·gradient.
     rate = 2.0**30
@@ -81,7 +75,7 @@ def test_training_step(name):
 
     expected, rounded = ({key: value.grad for key, value in peer.named_parameters()} for peer in (network, single))
     gradients = {key: (before[key].double() - after[key].double()) / rate for key in expected}
-    assert worst(gradients, expected) < 4 * worst(rounded, expected)
+    assert within_rounding(gradients, expected, rounded)
     assert_running_statistics(after, network.state_dict(), before, counts)
 
 
@@ -134,4 +128,4 @@ def test_training_steps(name):
     expected, rounded = moves
     move = {key: after[key] - before[key] for key in expected}
     assert losses == pytest.approx(torch_losses[: len(rates)], rel=1e-4)
-    assert worst(move, expected) < 4 * worst(rounded, expected)
+    assert within_rounding(move, expected, rounded)

@@ -142,9 +142,12 @@ class Writer:
             "picture": lambda: viz.encode_png(_picture(image, semseg, depth, spec)),
         }
         for kind in self.kinds:
-            data = make[kind]()
-            with replacing(self.path(kind, name)) as beside:
-                beside.write_bytes(data)
+            data, path = make[kind](), self.path(kind, name)
+            try:
+                with replacing(path) as beside:
+                    beside.write_bytes(data)
+            except OSError as error:
+                raise UserError(f"out: {path} cannot be written ({error.strerror}); give another --out") from None
 
 
 def _picture(image, semseg, depth, spec):

@@ -14,11 +14,17 @@ from collections.abc import Iterator
 
 
 class _QuietTensorFlow(importlib.abc.MetaPathFinder):
+    def __init__(self):
+        self._asking = False
+
     def find_spec(self, fullname, path=None, target=None):
-        if fullname != "tensorflow" or self not in sys.meta_path:
+        if fullname != "tensorflow" or self._asking:
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec("tensorflow")
+        self._asking = True
+        try:
+            spec = importlib.util.find_spec("tensorflow")
+        finally:
+            self._asking = False
         if spec is None or spec.loader is None:
             return spec
         execute = spec.loader.exec_module

@@ -1,0 +1,93 @@
+"""The demo's answers, over a real socket."""
+
+import base64
+import contextlib
+import http.client
+import io
+import json
+import socket
+import threading
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mtl_keras.viz import encode_png
+from tests import harness
+
+uvicorn = pytest.importorskip("uvicorn")
+pytest.importorskip("starlette")
+
+
+@pytest.fixture(scope="module")
+def model():
+    model = harness.tiny_model()
+    harness.randomize(model)
+    return model
+
+
+@pytest.fixture(scope="module")
+def ask(model):
+    """Sends a request to the demo: `ask(method, path, body, **headers)` gives status and body."""
+    from trainers.demo import make_app
+
+    app = make_app(model, "a tiny model", most_bytes=100_000, most_pixels=10_000, hosts=["127.0.0.1"])
+    with contextlib.closing(socket.socket()) as listening:
+        listening.bind(("127.0.0.1", 0))
+        port = listening.getsockname()[1]
+        server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        while not server.started:
+            time.sleep(0.01)
+
+        def request(method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, bytes]:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+            with contextlib.closing(connection):
+                connection.request(method, path, body, headers)
+                with connection.getresponse() as response:
+                    return response.status, response.read()
+
+        yield request
+        server.should_exit = True
+        thread.join()
+
+
+def test_an_image_comes_back_as_classes_and_metres(model, ask):
+    image = np.random.default_rng(0).integers(0, 256, (31, 45, 3), np.uint8)
+    status, body = ask("POST", "/predict", encode_png(image))
+    answer = json.loads(body)
+    assert status == 200 and (answer["height"], answer["width"]) == (31, 45)
+    prediction = model.predict_images(image)
+    ids = np.frombuffer(base64.b64decode(answer["maps"]["ids"]), np.uint8).reshape(31, 45)
+    metres = np.frombuffer(base64.b64decode(answer["maps"]["metres"]), "<u2").reshape(31, 45) / 128
+    np.testing.assert_array_equal(ids, prediction.semseg)
+    np.testing.assert_allclose(metres, prediction.depth, atol=1 / 256 + 1e-6)
+    with Image.open(io.BytesIO(base64.b64decode(answer["depth"]))) as depth:
+        assert depth.size == (45, 31)
+    assert {name for name, _ in answer["legend"]} == {model.spec.classes[index] for index in np.unique(ids)}
+
+
+def test_the_page_is_there(ask):
+    status, body = ask("GET", "/")
+    assert status == 200 and b'type="file"' in body
+    assert json.loads(ask("GET", "/about")[1]) == {"text": "a tiny model"}
+
+
+@pytest.mark.parametrize(
+    "content, status, reason",
+    [
+        (b"no image", 400, "not a PNG or JPEG"),
+        (b"", 400, "empty"),
+        (encode_png(np.zeros((200, 100, 3), np.uint8)), 400, "megapixels"),
+        (b"x" * 200_000, 413, "larger than"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_with_a_reason(ask, content, status, reason):
+    answered, body = ask("POST", "/predict", content)
+    assert answered == status and reason in json.loads(body)["error"]
+
+
+def test_another_site_cannot_reach_it(ask):
+    assert ask("GET", "/", Host="elsewhere.example")[0] == 400

@@ -1,0 +1,89 @@
+"""Pushing and pulling runs against a folder that stands for the hub."""
+
+import fnmatch
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import zoo
+from mtl_keras import UserError
+from mtl_keras.checkpoints import weights_of
+from tests.runs import decisive_model, write_run
+from trainers.hub import pull, push
+
+
+class Hub:
+    """The calls that are made of the hub, over a local folder."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def create_repo(self, repository, *, private, exist_ok):
+        assert exist_ok
+        (self.folder / repository).mkdir(parents=True, exist_ok=True)
+
+    def create_commit(self, repository, operations, *, commit_message):
+        for operation in operations:
+            path = self.folder / repository / operation.path_in_repo
+            path.parent.mkdir(parents=True, exist_ok=True)
+            source = operation.path_or_fileobj
+            path.write_bytes(source.read() if isinstance(source, io.BytesIO) else Path(source).read_bytes())
+        return f"https://hub/{repository}"
+
+    def download(self, repository, *, revision, local_dir, allow_patterns):
+        for path in (self.folder / repository).rglob("*"):
+            name = path.relative_to(self.folder / repository).as_posix()
+            if path.is_file() and any(fnmatch.fnmatch(name, pattern) for pattern in allow_patterns):
+                (Path(local_dir) / name).parent.mkdir(parents=True, exist_ok=True)
+                (Path(local_dir) / name).write_bytes(path.read_bytes())
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return write_run(tmp_path_factory.mktemp("hub"), decisive_model("joint"), arch="joint")
+
+
+def test_a_run_comes_back_with_the_same_weights(run, tmp_path):
+    (run.checkpoints / "step-0000000001-0123456789abcdef.safetensors").write_bytes(b"a state of training")
+    hub = Hub(tmp_path / "hub")
+    assert push(str(run.path), "someone/streets", api=hub) == "https://hub/someone/streets"
+    pushed = {path.relative_to(hub.folder / "someone/streets").as_posix() for path in hub.folder.rglob("*.*")}
+    assert {"README.md", "config.json", "checkpoints/best.safetensors"} == pushed
+    (hub.folder / "someone/streets" / "evil.py").write_text("raise SystemExit")
+
+    pulled = pull("someone/streets", str(tmp_path / "runs"), download=hub.download)
+    assert pulled.path == tmp_path / "runs" / "streets" and not (pulled.path / "evil.py").exists()
+    assert pulled.config.read_text() == run.config.read_text()
+    expected = weights_of(zoo.load(run.path))
+    actual = weights_of(zoo.load(pulled.path))
+    assert all(np.array_equal(actual[name], expected[name]) for name in expected)
+    with pytest.raises(UserError, match="exists already"):
+        pull("someone/streets", str(tmp_path / "runs"), download=hub.download)
+
+
+def test_the_card_tells_the_hub_what_it_is(run, tmp_path):
+    hub = Hub(tmp_path)
+    push(str(run.path), "someone/streets", api=hub)
+    card = (tmp_path / "someone/streets/README.md").read_text()
+    assert card.startswith("---\nlibrary_name: keras\n") and card.count("---\n") == 2
+    assert str(run.path) not in card
+
+
+def test_what_is_no_run_leaves_nothing(tmp_path):
+    hub = Hub(tmp_path / "hub")
+    hub.create_repo("someone/else", private=False, exist_ok=True)
+    with pytest.raises(UserError, match="holds no run"):
+        pull("someone/else", str(tmp_path / "runs"), download=hub.download)
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_a_hub_that_refuses_is_one_line(run):
+    class Refusing(Hub):
+        def create_repo(self, *arguments, **options):
+            raise PermissionError("401 Client Error\nRequest ID: 1")
+
+    with pytest.raises(UserError, match="someone/streets: cannot be pushed to .401 Client Error") as refused:
+        push(str(run.path), "someone/streets", api=Refusing(Path()))
+    assert "\n" not in str(refused.value)
