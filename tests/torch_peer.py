@@ -1,8 +1,4 @@
-"""How the plain PyTorch networks are run beside the Keras models, and how far apart they may be.
-
-The truth is PyTorch's float64. Batch statistics amplify rounding without a bound that one could name beforehand, so the
-yardstick of a training step is what PyTorch itself loses in float32 on the same network.
-"""
+"""How the plain PyTorch networks are run beside the Keras models. They run in float64, and are the truth."""
 
 import numpy as np
 import torch
@@ -41,12 +37,3 @@ def worst(actual: dict, expected: dict) -> float:
         value = np.asarray(value, "float64")
         errors.append(np.linalg.norm(np.asarray(actual[name], "float64") - value) / np.linalg.norm(value))
     return max(errors)
-
-
-def within_rounding(actual: dict, expected: dict, rounded: dict) -> bool:
-    """Whether tensors differ by no more than float32 explains.
-
-    That is four times what PyTorch loses itself, or half a percent: a single ReLU that rounding turns on or off is
-    worth a tenth of one, and a wrong padding, dilation or term of the loss tens.
-    """
-    return worst(actual, expected) < max(4 * worst(rounded, expected), 5e-3)

@@ -42,10 +42,10 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         ),
         "demo": Recipe(
             about="the built-in dataset in minutes, on two CPU cores",
-            expect="to be measured",
+            expect="mIoU 22.2 %, SI-logRMSE 46.0 (untrained 0.4 and 73.1), grader 4.0; 16 m 36 s of CPU time under JAX",
             settings={
                 "optimizer": "adam",
-                "learning_rate": 5e-4,
+                "learning_rate": 7e-4,
                 "weight_decay": 1e-4,
                 "batch_size": 8,
                 "epochs": 8,
