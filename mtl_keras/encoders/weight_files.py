@@ -92,7 +92,7 @@ def _read_weights_h5(path: Path, variant: str) -> Tensors:
     try:
         with h5py.File(path) as file:
             layers = file["layers"]
-            layers = layers["functional/layers"] if "functional" in layers else layers
+            layers = layers["block/layers"] if "block" in layers else layers
             convolutions = sum(name.startswith("conv2d") for name in layers)
             wanted = sum(isinstance(layer, keras.layers.Conv2D) for layer in encoder.layers)
             if convolutions != wanted:
