@@ -140,12 +140,10 @@ def test_what_a_person_got_wrong_ends_in_one_line(command, scenes, whole_run, tm
         ("--crop=30,64",): "error: crop: 30,64 is not a multiple of the output stride 16; give 32,64",
         ("--batch_size=1",): "error: batch_size: 1 does not go with the ASPP",
     }
-    known = [flag for flag in scenes if not flag.startswith("--crop")]
-    processes = {
-        case: command("fit", *(() if "--dataset" in case[0] or "--resume" in case[0] else known), *case,
-                      f"--runs_dir={tmp_path / 'runs'}") if "--resume" not in case[0] else command("fit", *case)
-        for case in cases
-    }  # fmt: skip
+    processes = {}
+    for case in cases:
+        flags = [*case] if "--resume" in case[0] else [*scenes, f"--runs_dir={tmp_path / 'runs'}", *case]
+        processes[case] = command("fit", *flags)
     for case, process in processes.items():
         _, errors = finished(process, status=2)
         lines = errors.strip().splitlines()
