@@ -4,7 +4,7 @@ import os
 
 from trainers import quiet
 
-# Of the backends that requirements.txt installs, JAX is the fastest on a CPU and starts first. (Keras writes a
+# Of the backends that requirements.txt installs, JAX starts first (BUILD_NOTES.md, "Measured"). (Keras writes a
 # keras.json that names TensorFlow by itself, so that file is no choice of the user's.)
 os.environ.setdefault("KERAS_BACKEND", "jax")
 # A step compiled once is read back the next time: a second run's first step comes in half the time.
