@@ -2,11 +2,10 @@
 
 import importlib.metadata
 import json
-import math
 from typing import Any
 
 from mtl_keras import backend
-from mtl_keras.cost import multiply_adds
+from mtl_keras.cost import count_parameters, multiply_adds
 from mtl_keras.files import write_text
 from mtl_keras.model import MultiTaskModel
 from trainers.config import RunConfig
@@ -25,7 +24,7 @@ def write(
     baseline: dict[str, float] | None,
 ) -> None:
     """Writes `README.md` into a run's folder."""
-    parameters = sum(math.prod(weight.shape) for weight in model.trainable_weights)
+    parameters = count_parameters(model)
     seconds = history[-1]["seconds"]
     columns = {"untrained": baseline or {}, f"best (epoch {best['epoch']})": best["metrics"]}
     columns = {name: values for name, values in columns.items() if values}

@@ -21,6 +21,7 @@ from mtl_keras.checkpoints import (
     restore_training_state,
     weights_of,
 )
+from mtl_keras.cost import count_parameters
 from mtl_keras.errors import UserError
 from mtl_keras.event_writer import EventWriter
 from mtl_keras.files import replacing
@@ -185,11 +186,6 @@ def evaluate_untrained(config: RunConfig, model: MultiTaskModel, splits: Splits)
     """Validation metrics of the weights that the run began with."""
     assign_weights(model, weights_of(make_model(config, model.spec)))
     return callbacks.numbers(model.evaluate(splits.val, verbose=0, return_dict=True))
-
-
-def count_parameters(model: keras.Model) -> int:
-    """The number of trainable parameters."""
-    return sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
 
 
 def _columns(history: list[dict[str, float]]) -> dict[str, list[float]]:
