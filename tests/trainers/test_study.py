@@ -5,9 +5,6 @@ import fcntl
 import io
 import json
 import signal
-import sys
-import time
-import types
 from pathlib import Path
 
 import pytest
@@ -15,9 +12,10 @@ from rich.console import Console
 
 from mtl_keras.errors import UserError
 from tests.trainers import fake_runs
+from tests.trainers.waiting import wait_until
 from trainers.config import RunConfig, read_config
 from trainers.scheduling import failures, listing, queue
-from trainers.scheduling.engines import SITTING, Job, LocalEngine, make_engine
+from trainers.scheduling.engines import SITTING, Job
 from trainers.scheduling.ledger import Ledger, RunFolders, State
 from trainers.scheduling.plan import identity, plan
 from trainers.scheduling.queue import Queue, Stage
@@ -320,79 +318,6 @@ class TestFailures:
         assert "try --accumulate" in failures.reason(-9, tmp_path / "none")
         monkeypatch.setattr(failures, "RunConfig", without)
         assert "--accumulate" not in failures.reason(-9, tmp_path / "none")
-
-
-class TestEngines:
-    def test_a_local_job_ends_with_its_status_and_logs_both_streams(self, tmp_path):
-        engine = LocalEngine()
-        program = "import sys; print('out'); print('err', file=sys.stderr); sys.exit(3)"
-        engine.start(Job("a", ("-c", program), tmp_path / "a.log"))
-        ((job, status),) = wait_for(engine)
-        assert (job.label, status) == ("a", 3)
-        assert (tmp_path / "a.log").read_text().splitlines()[-2:] == ["out", "err"]
-
-    def test_stop_passes_sigterm_on_and_lets_the_job_save(self, tmp_path):
-        engine = LocalEngine()
-        program = (
-            "import signal, sys, time\n"
-            "signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))\n"
-            f"open({str(tmp_path / 'ready')!r}, 'w').close()\n"
-            "time.sleep(60)"
-        )
-        engine.start(Job("a", ("-c", program), tmp_path / "a.log"))
-        wait_until((tmp_path / "ready").exists)
-        engine.stop()
-        assert [status for _, status in wait_for(engine)] == [75]
-
-    def test_an_unknown_engine_and_a_missing_ray_are_told_in_one_line(self, monkeypatch):
-        with pytest.raises(UserError, match="'slurm' is unknown; use local, ray or ray://ADDRESS"):
-            make_engine("slurm", 1, 0)
-        monkeypatch.setitem(sys.modules, "ray", None)
-        with pytest.raises(UserError, match="pip install 'ray"):
-            make_engine("ray", 1, 0)
-
-    def test_ray_gets_each_runs_resources_and_gives_its_status(self, monkeypatch, tmp_path):
-        ray = FakeRay()
-        monkeypatch.setitem(sys.modules, "ray", ray)
-        engine = make_engine("ray://head:10001", cpus=4, gpus=0.5)
-        engine.start(Job("a", ("-c", "import sys; sys.exit(5)"), tmp_path / "a.log"))
-        assert [status for _, status in engine.ended()] == [5]
-        assert ray.address == "ray://head:10001"
-        assert (ray.options["num_cpus"], ray.options["num_gpus"], ray.options["max_retries"]) == (4, 0.5, 0)
-
-
-class FakeRay(types.ModuleType):
-    """As much of Ray as the engine uses; a task runs when it is asked for."""
-
-    def __init__(self):
-        super().__init__("ray")
-        self.exceptions = types.SimpleNamespace(RayError=RuntimeError)
-
-    def init(self, address, **options):
-        self.address = address
-
-    def remote(self, **options):
-        self.options = options
-        return lambda function: types.SimpleNamespace(remote=lambda *arguments: lambda: function(*arguments))
-
-    def wait(self, references, num_returns, timeout):
-        return references, []
-
-    def get(self, reference):
-        return reference()
-
-
-def wait_for(engine: LocalEngine) -> list[tuple[Job, int]]:
-    found: list[tuple[Job, int]] = []
-    wait_until(lambda: found.extend(engine.ended()) or found)
-    return found
-
-
-def wait_until(condition, seconds: float = 240.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
 
 
 def test_a_study_that_is_killed_in_the_middle_completes_with_no_run_done_twice(command, scenes, miniature, tmp_path):
