@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test lint
+.PHONY: demo test lint soak
 
 demo: $(VENV)/installed
 	$(RUN) -m trainers.fit --arch branched
@@ -11,9 +11,17 @@ demo: $(VENV)/installed
 test: $(VENV)/installed-test lint
 	$(RUN) -m pytest
 
+# Half an hour of kills, clients, epochs and forged inputs; `make test` has the short forms.
+soak: $(VENV)/installed-test
+	nice $(RUN) -m benchmarks.chaos --kills 50
+	nice $(RUN) -m benchmarks.load --clients 50 --seconds 60
+	nice $(RUN) -m benchmarks.soak --epochs 500 --predictions 5000
+	nice $(RUN) -m benchmarks.fuzz --seconds 20
+
 lint: $(VENV)/installed-test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
 
 $(VENV)/installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)

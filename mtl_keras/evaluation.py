@@ -102,7 +102,7 @@ class DepthErrors:
         self.counts += counts
         self.sums += sums
         self.images += 1
-        for name, value in _measures(sums.sum(axis=1), counts.sum()).items():
+        for name, value in _measures(sums.sum(axis=1), int(counts.sum())).items():
             self._image_totals[name] += value
 
     def mean_of_images(self) -> dict[str, float]:
@@ -111,14 +111,14 @@ class DepthErrors:
 
     def pooled(self) -> dict[str, float]:
         """Every measure over all valid pixels together; NaN if there is none."""
-        return _measures(self.sums.sum(axis=1), self.counts.sum())
+        return _measures(self.sums.sum(axis=1), int(self.counts.sum()))
 
     def bands(self) -> dict[str, dict[str, float]]:
         """Every measure, and `pixels`, by band of true depth; bands without pixels are left out."""
         names = [f"{low:g}–{high:g} m" for low, high in zip((0, *self.edges), self.edges, strict=False)]
         names.append(f"over {self.edges[-1]:g} m" if self.edges else "all")
         found = zip(names, self.sums.T, self.counts, strict=True)
-        return {name: {"pixels": int(count), **_measures(sums, count)} for name, sums, count in found if count}
+        return {name: {"pixels": int(count), **_measures(sums, int(count))} for name, sums, count in found if count}
 
 
 def _pixel_terms(true: np.ndarray, predicted: np.ndarray) -> Iterable[np.ndarray]:

@@ -1,5 +1,6 @@
 """Prediction at an image's own size: padding, test-time augmentation and sliding windows."""
 
+import contextlib
 import dataclasses
 import itertools
 import os
@@ -84,9 +85,9 @@ def predict_images(
     model: "MultiTaskModel", images: Sequence | np.ndarray | Image.Image | str | os.PathLike, options: Options
 ) -> Prediction | list[Prediction]:
     """See `MultiTaskModel.predict_images`."""
-    single = isinstance(images, str | os.PathLike | Image.Image) or getattr(images, "ndim", 0) == 3
-    predictions = list(iterate_predictions(model, [images] if single else images, options))
-    return predictions[0] if single else predictions
+    if isinstance(images, str | os.PathLike | Image.Image) or getattr(images, "ndim", 0) == 3:
+        return next(iterate_predictions(model, [images], options))
+    return list(iterate_predictions(model, images, options))
 
 
 def iterate_predictions(model: "MultiTaskModel", images: Iterable, options: Options) -> Iterator[Prediction]:
@@ -111,17 +112,18 @@ def predict_batch(model: "MultiTaskModel", images: np.ndarray, options: Options)
     views = [(scale, flip) for scale in options.scales for flip in ((False, True) if options.flip else (False,))]
     if len(views) == 1 and views[0] == (1.0, False) and options.window is None:
         logits, depth = _predict_padded(model, images)
-        probabilities = softmax(logits) if options.confidence else None
+        confidence = softmax(logits).max(axis=-1) if options.confidence else None
     else:
         probabilities, depth = _average(model, images, views, options)
         logits = np.log(np.maximum(probabilities, 1e-30))
+        confidence = probabilities.max(axis=-1) if options.confidence else None
     semseg = logits.argmax(axis=-1).astype("uint8" if logits.shape[-1] <= 256 else "int32")
     depth = np.clip(depth, *model.spec.depth_range)
     return [
         Prediction(
             semseg[i],
             depth[i],
-            probabilities[i].max(axis=-1) if options.confidence else None,
+            None if confidence is None else confidence[i],
             logits[i] if options.logits else None,
         )
         for i in range(len(images))
@@ -237,7 +239,10 @@ def decode_image(data: bytes, name: object) -> np.ndarray:
     """
     image = open_image(data, name)
     require_mode(image, _MODES, "8 bits a channel", name)
-    return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    with contextlib.suppress(Exception):  # a broken tag raises what its bytes lead to, and turns nothing
+        image = ImageOps.exif_transpose(image)
+    # A palette with transparent colours goes by RGBA, as Pillow asks.
+    return np.asarray((image.convert("RGBA") if "transparency" in image.info else image).convert("RGB"))
 
 
 def _as_array(image) -> np.ndarray:

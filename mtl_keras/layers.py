@@ -82,10 +82,10 @@ class PixelNormalization(layers.Layer):
 
     def call(self, images):
         check_size(images.shape[1:3], self.output_stride)
-        images = ops.cast(images, "float32")
-        scale = ops.convert_to_tensor([1.0 / std for std in self.std], dtype="float32")
-        offset = ops.convert_to_tensor([-m / s for m, s in zip(self.mean, self.std, strict=True)], dtype="float32")
-        return ops.cast(images * scale + offset, self.compute_dtype)
+        dtype = "float64" if self.compute_dtype == "float64" else "float32"
+        scale = ops.convert_to_tensor([1.0 / std for std in self.std], dtype=dtype)
+        offset = ops.convert_to_tensor([-m / s for m, s in zip(self.mean, self.std, strict=True)], dtype=dtype)
+        return ops.cast(ops.cast(images, dtype) * scale + offset, self.compute_dtype)
 
     def compute_output_spec(self, images):
         return keras.KerasTensor(images.shape, dtype=self.compute_dtype)

@@ -37,3 +37,23 @@ def worst(actual: dict, expected: dict) -> float:
         value = np.asarray(value, "float64")
         errors.append(np.linalg.norm(np.asarray(actual[name], "float64") - value) / np.linalg.norm(value))
     return max(errors)
+
+
+def count_normalized_values(network) -> dict[str, int]:
+    """Filled by the next forward pass: how many values of a channel each batch normalisation saw."""
+    counts = {}
+    for name, module in network.named_modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.register_forward_hook(
+                lambda _, inputs, __, name=name: counts.update({name: inputs[0].numel() // inputs[0].shape[1]})
+            )
+    return counts
+
+
+def unbiased(after: dict, before: dict, counts: dict[str, int]) -> dict:
+    """Running variances as PyTorch keeps them, of those that Keras keeps: its batch variance is n/(n - 1) less."""
+    variances = {}
+    for name, count in counts.items():
+        key = f"{name}.running_var"
+        variances[key] = 0.9 * before[key] + (after[key] - 0.9 * before[key]) * count / (count - 1)
+    return variances

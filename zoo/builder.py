@@ -54,21 +54,21 @@ def build(
         aspp: whether the deepest features go through atrous spatial pyramid pooling.
         skip: whether the decoder joins features at 1/4 scale.
         aspp_rates: dilation rates of the ASPP's three 3×3 convolutions.
-        num_classes: number of classes where no `spec` is given; 19, Cityscapes', by default.
+        num_classes: number of classes where no `spec` is given; 19, Cityscapes', by default. With a `spec`, its own.
         spec: classes and depth statistics of the dataset; Miniscapes' by default.
         weights: where the encoder's weights come from, as `mtl_keras.encoders.read_weights` takes it: "imagenet", a
             name on the hub, a file or a run; random if None.
         name: the model's name; its arch by default.
 
     Raises:
-        UserError: for a name that is unknown, a dilation that cannot be built, or weights that are not to be had or
-            do not fit.
+        UserError: for a name that is unknown, a dilation that cannot be built, a number of classes that is not the
+            spec's, or weights that are not to be had or do not fit.
     """
     functions = topologies()
     if arch not in functions:
         raise UserError(f"arch: '{arch}' is unknown; use one of {', '.join(functions)}")
     dilation = checked_dilation(dilation)
-    spec = spec or (MINISCAPES if num_classes in (None, MINISCAPES.num_classes) else numbered_classes(num_classes))
+    spec = checked_spec(num_classes, spec, MINISCAPES)
     heads = Heads(spec, aspp=aspp, skip=skip, aspp_rates=tuple(aspp_rates))
     stride = output_stride(dilation)
 
@@ -88,6 +88,15 @@ def build(
     if weights is not None:
         load_weights(model.get_layer("encoder"), read_weights(weights, encoder))
     return model
+
+
+def checked_spec(num_classes: int | None, spec: DataSpec | None, default: DataSpec) -> DataSpec:
+    """The spec that was asked for, by itself or by its number of classes; raises `UserError` where they differ."""
+    if spec is not None and num_classes not in (None, spec.num_classes):
+        raise UserError(
+            f"num_classes: {num_classes} is not the {spec.num_classes} of spec '{spec.name}'; leave one of them out"
+        )
+    return spec or (default if num_classes in (None, default.num_classes) else numbered_classes(num_classes))
 
 
 def checked_dilation(dilation: Sequence[bool]) -> tuple[bool, bool, bool]:

@@ -32,7 +32,7 @@ class Heads:
     spec: DataSpec
     aspp: bool = True
     skip: bool = True
-    aspp_rates: tuple[int, int, int] = (3, 6, 9)
+    aspp_rates: tuple[int, ...] = (3, 6, 9)
 
     def decode(self, features: Features, *, name: str):
         """A task's features at 1/4 scale, (batch, height/4, width/4, 256)."""

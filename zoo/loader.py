@@ -6,12 +6,15 @@ from typing import Any
 import keras
 
 from mtl_keras.checkpoints import assign_weights, read_tensors
-from mtl_keras.data.spec import DataSpec, numbered_classes
+from mtl_keras.data.spec import DataSpec
 from mtl_keras.errors import UserError, first_line
+from mtl_keras.files import refuse_bomb
 from mtl_keras.model import MultiTaskModel
 from zoo.adaptation import adapt
-from zoo.builder import build
+from zoo.builder import build, checked_spec
 from zoo.catalog import PRESETS, download
+
+_ARCHITECTURE = ("arch", "encoder", "dilation", "aspp", "skip", "aspp_rates")
 
 
 def load(
@@ -40,9 +43,7 @@ def load(
     model = _load(Path(path))
     if spec is None and num_classes is None and not options:
         return model
-    if spec is None:
-        spec = model.spec if num_classes in (None, model.spec.num_classes) else numbered_classes(num_classes)
-    return adapt(model, spec, options, str(path))
+    return adapt(model, checked_spec(num_classes, spec, model.spec), options, str(path))
 
 
 def _load(path: Path) -> MultiTaskModel:
@@ -70,12 +71,20 @@ def _from_checkpoint(path: Path) -> MultiTaskModel:
     weights, facts = read_tensors(path)
     if not {"architecture", "spec"} <= set(facts):
         raise UserError(f"{path}: does not say which model it is of; give a checkpoint that trainers.fit wrote")
-    model = build(**facts["architecture"], spec=DataSpec.from_dict(facts["spec"]))
+    try:
+        # Nothing but what a topology is made of: a stranger's file must not name weights to be fetched.
+        architecture = {name: facts["architecture"].pop(name) for name in _ARCHITECTURE}
+        if facts["architecture"]:
+            raise ValueError(f"'{next(iter(facts['architecture']))}' is no part of an architecture")
+        model = build(**architecture, spec=DataSpec.from_dict(facts["spec"]))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: does not describe a model ({first_line(error)}); get it again") from None
     assign_weights(model, weights)
     return model
 
 
 def _from_keras(path: Path) -> MultiTaskModel:
+    refuse_bomb(path)
     try:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:

@@ -72,7 +72,7 @@ class Printed:
     def adds_up(self) -> bool:
         """Whether the grader is semseg − depth, but for one in the last digit that is printed."""
         grader = _number(self.grader)
-        unit = max(Decimal(1).scaleb(_number(text).as_tuple().exponent) for text in (self.semseg, self.depth))
+        unit = max(Decimal(1).scaleb(int(_number(text).as_tuple().exponent)) for text in (self.semseg, self.depth))
         return abs(grader - self.difference) <= unit
 
 

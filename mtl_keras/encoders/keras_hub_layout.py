@@ -39,6 +39,9 @@ def tensors(backbone: keras.Model, source: str) -> dict[str, np.ndarray]:
 def _torchvision_layer(name: str) -> str:
     if name in ("conv1_conv", "conv1_bn"):
         return {"conv1_conv": "conv1", "conv1_bn": "bn1"}[name]
-    stack, block, index, kind = _BLOCK.fullmatch(name).groups()
+    match = _BLOCK.fullmatch(name)
+    if match is None:
+        raise ValueError(f"'{name}' is no layer of keras-hub's plain ResNets, as this version knows them")
+    stack, block, index, kind = match.groups()
     part = f"{kind}{index}" if index != "0" else f"downsample.{int(kind == 'bn')}"
     return f"layer{int(stack) + 1}.{block}.{part}"

@@ -16,7 +16,7 @@ from mtl_keras.layers import batch_norm, block
 
 class Variant(NamedTuple):
     bottleneck: bool
-    blocks: tuple[int, int, int, int]
+    blocks: tuple[int, ...]
 
 
 VARIANTS = {

@@ -20,6 +20,7 @@ from mtl_keras.encoders.pretrained import (
 )
 from mtl_keras.encoders.resnet import resnet
 from mtl_keras.errors import UserError, first_line
+from mtl_keras.files import refuse_bomb
 
 Tensors = dict[str, np.ndarray]
 
@@ -34,6 +35,7 @@ def read_file(path: Path, variant: str) -> Tensors:
     Raises:
         UserError: for a file of another kind, or one that is damaged or needs code to load.
     """
+    refuse_bomb(path)
     if path.name.endswith(".weights.h5"):
         return _read_weights_h5(path, variant)
     if path.suffix == ".keras":
@@ -100,7 +102,9 @@ def _read_weights_h5(path: Path, variant: str) -> Tensors:
                     f"{path}: holds {convolutions} convolutions, a {variant} has {wanted}; give weights of a {variant}"
                 )
             values = _in_order(layers, encoder)
-    except (OSError, KeyError) as error:
+    except UserError:
+        raise
+    except (OSError, KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
         raise UserError(f"{path}: not the weights of an encoder ({first_line(error)}); give a .keras file") from None
     return dict(zip(torchvision_variables(encoder), map(torchvision_layout, values), strict=True))
 
@@ -113,9 +117,18 @@ def _in_order(layers: h5py.Group, encoder: keras.Model) -> list[np.ndarray]:
         if kind:
             count = counts.setdefault(kind, 0)
             group = layers[f"{kind}_{count}" if count else kind]["vars"]
-            values += [np.array(group[str(index)]) for index in range(len(layer.variables))]
+            values += [_array(group, str(index), variable) for index, variable in enumerate(layer.variables)]
             counts[kind] += 1
     return values
+
+
+def _array(group: h5py.Group, name: str, variable: keras.Variable) -> np.ndarray:
+    """A dataset that lies in the file itself and has the variable's shape, so that no other can be named or claimed."""
+    dataset = group[name]
+    within = isinstance(group.get(name, getlink=True), h5py.HardLink) and not (dataset.is_virtual or dataset.external)
+    if not within or dataset.shape != tuple(variable.shape):
+        raise KeyError(f"{dataset.name}: expected shape {tuple(variable.shape)}, in this file")
+    return np.array(dataset)
 
 
 def _blank_encoder(variant: str) -> keras.Model:

@@ -13,6 +13,7 @@ import numpy as np
 
 from mtl_keras.errors import UserError
 from mtl_keras.exporting import runtimes
+from mtl_keras.inference import Options, predict_batch
 
 if TYPE_CHECKING:
     from mtl_keras.model import MultiTaskModel
@@ -58,13 +59,13 @@ def compare(model: "MultiTaskModel", kind: str, path: Path, images: Sequence[np.
     outputs = run(kind, path, images)
     same, pixels, depth_error, logit_errors = 0, 0, 0.0, []
     for index, batch in enumerate(images):
-        expected = model.predict_images(batch, batch_size=len(batch), logits=True)
+        expected = predict_batch(model, batch, Options(logits=True))
         ids, depth = (np.stack([getattr(item, name) for item in expected]) for name in ("semseg", "depth"))
         semseg, metres = outputs[f"semseg_{index}"], outputs[f"depth_{index}"][..., 0]
         if semseg.shape[:3] != ids.shape or metres.shape != depth.shape:
             raise UserError(f"{path}: gives {semseg.shape} for images of {ids.shape}, a fault of the conversion")
         if semseg.ndim == 4:
-            logits = np.stack([item.logits for item in expected])
+            logits = np.stack([item.logits for item in expected if item.logits is not None])
             logit_errors.append(float(np.abs(semseg - logits).max() / np.abs(logits).max()))
             semseg = semseg.argmax(axis=-1)
         same, pixels = same + int(np.sum(semseg == ids)), pixels + ids.size
@@ -77,7 +78,7 @@ def run(kind: str, path: Path, images: Sequence[np.ndarray]) -> dict[str, np.nda
     """The outputs of an export, `semseg_0`, `depth_0`, …, and its `latency` (see `runtimes`)."""
     with tempfile.TemporaryDirectory() as scratch:
         given, returned = Path(scratch) / "images.npz", Path(scratch) / "outputs.npz"
-        np.savez(given, **{f"image_{index}": batch for index, batch in enumerate(images)})
+        np.savez(given, allow_pickle=False, **{f"image_{index}": batch for index, batch in enumerate(images)})
         command = [sys.executable, runtimes.__file__, kind, str(path), str(given), str(returned)]
         environment = {**os.environ, "PYTHONPATH": _library() if kind == "keras" else ""}
         done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)

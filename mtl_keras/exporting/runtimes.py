@@ -85,7 +85,7 @@ def main(kind, path, images, outputs):
         for name, value in run(given[f"image_{index}"]).items():
             results[f"{name}_{index}"] = np.array(value)
     results["latency"] = np.array(latency(run, given["image_0"]))
-    np.savez(outputs, **results)
+    np.savez(outputs, allow_pickle=False, **results)
 
 
 if __name__ == "__main__":

@@ -138,8 +138,9 @@ def _name_dimensions(proto: Any, options: ExportOptions) -> None:
 
 def _quantize_onnx(path: Path, samples: Sequence) -> None:
     quantization = package("onnxruntime.quantization")
+    from onnxruntime.quantization import CalibrationDataReader
 
-    class Samples(quantization.CalibrationDataReader):
+    class Samples(CalibrationDataReader):
         def __init__(self):
             self.images = iter(samples)
 

@@ -4,6 +4,8 @@ Chen et al., "Rethinking Atrous Convolution for Semantic Image Segmentation", ht
 report, section 3.
 """
 
+from collections.abc import Sequence
+
 from keras import layers
 
 from mtl_keras.layers import SpreadLike, block, conv_bn_relu
@@ -12,12 +14,12 @@ FILTERS = 256
 
 
 @block
-def aspp(x, *, dilation_rates: tuple[int, int, int] = (3, 6, 9)):
+def aspp(x, *, dilation_rates: Sequence[int] = (3, 6, 9)):
     """Context at several scales: (batch, h, w, channels) → (batch, h, w, 256).
 
     Args:
         x: the encoder's deepest features.
-        dilation_rates: of the three 3×3 branches, in pixels of `x`.
+        dilation_rates: of the 3×3 branches, one each, in pixels of `x`.
     """
     branches = [conv_bn_relu(x, FILTERS, name="branch0")]
     for index, rate in enumerate(dilation_rates, start=1):

@@ -22,7 +22,7 @@ class Metres(layers.Layer):
         return normalized * self.std + self.mean
 
     def compute_output_spec(self, normalized):
-        return keras.KerasTensor(normalized.shape, dtype="float32")
+        return keras.KerasTensor(normalized.shape, dtype=self.compute_dtype)
 
     def get_config(self):
         return {**super().get_config(), "mean": self.mean, "std": self.std}

@@ -15,3 +15,4 @@ from mtl_keras.viz.plots import plot_ladder as plot_ladder
 from mtl_keras.viz.png import encode_png as encode_png
 from mtl_keras.viz.png import save_figure as save_figure
 from mtl_keras.viz.png import save_png as save_png
+from mtl_keras.viz.samples import plot_samples as plot_samples

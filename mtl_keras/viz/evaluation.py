@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mtl_keras.viz.panels import FAINT_INK, INK
+from mtl_keras.viz import style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_SEMSEG, _DEPTH, _BARS, _GRID = "#b5305c", "#d97708", "#e3e1ee", "#e5e7eb"
+_BARS, _GREY_BARS = "#e3e1ee", "#8b93a3"
 
 
 def plot_calibration(counts: np.ndarray, correct: np.ndarray, confidence: np.ndarray) -> "Figure":
@@ -21,29 +21,28 @@ def plot_calibration(counts: np.ndarray, correct: np.ndarray, confidence: np.nda
         correct: those of them that are right.
         confidence: the sum of their confidences.
     """
-    from matplotlib.figure import Figure
-
     counts, filled = np.asarray(counts, float), np.asarray(counts) > 0
     share = 100 * counts / max(counts.sum(), 1)
     mean, accuracy = 100 * confidence[filled] / counts[filled], 100 * correct[filled] / counts[filled]
     error = np.abs(np.asarray(confidence) - correct).sum() / max(counts.sum(), 1) * 100
 
-    figure = Figure(figsize=(5.4, 5.2), facecolor="white", layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)
+    figure = style.new_figure(5.4, 5.2, height_pad=0.1)
     axes = figure.subplots()
-    _style(axes)
+    style.draw_grid(axes, grid="both")
     width = 100 / len(counts)
     axes.bar(
         (np.arange(len(counts)) + 0.5) * width, share, width * 0.92, color=_BARS, label="share of pixels", zorder=1
     )
-    axes.plot([0, 100], [0, 100], color="#9ca3af", linewidth=1.2, linestyle=(0, (4, 3)), label="perfect", zorder=2)
-    axes.plot(mean, accuracy, "o-", color=_SEMSEG, linewidth=2.2, markersize=5.5, label="accuracy", zorder=3)
+    axes.plot([0, 100], [0, 100], color=style.AXIS_INK, linewidth=1.2, linestyle=(0, (4, 3)), label="perfect", zorder=2)
+    axes.plot(
+        mean, accuracy, "o-", color=style.ACCENTS["miou"], linewidth=2.2, markersize=5.5, label="accuracy", zorder=3
+    )
     axes.set(xlim=(0, 100), ylim=(0, 100), aspect="equal")
-    axes.set_xlabel("confidence, %", fontsize=11, color=FAINT_INK)
-    axes.set_ylabel("accuracy, % · share of pixels, %", fontsize=11, color=FAINT_INK)
-    axes.set_title("Calibration", loc="left", fontsize=13, color=INK, pad=12)
-    axes.set_title(f"expected error {error:.1f} %", loc="right", fontsize=10, color=FAINT_INK)
-    axes.legend(loc="upper left", frameon=False, fontsize=10, labelcolor=INK)
+    axes.set_xlabel("confidence, %", fontsize=11, color=style.FAINT_INK)
+    axes.set_ylabel("accuracy, % · share of pixels, %", fontsize=11, color=style.FAINT_INK)
+    axes.set_title("Calibration", loc="left", fontsize=13, color=style.INK, pad=12)
+    axes.set_title(f"expected error {error:.1f} %", loc="right", fontsize=10, color=style.FAINT_INK)
+    axes.legend(loc="upper left", frameon=False, fontsize=10, labelcolor=style.INK)
     return figure
 
 
@@ -53,37 +52,22 @@ def plot_distance_bands(bands: Mapping[str, Mapping[str, float]]) -> "Figure":
     Args:
         bands: a band's name → its `rel`, `silog` and `pixels`, from near to far.
     """
-    from matplotlib.figure import Figure
-
     names = list(bands)
-    rows = np.arange(len(names))
+    rows = range(len(names))
     pixels = np.array([band["pixels"] for band in bands.values()], float)
-    figure = Figure(figsize=(9.6, 1.3 + 0.42 * len(names)), facecolor="white", layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.08)
+    figure = style.new_figure(9.6, 1.3 + 0.42 * len(names))
     panels = figure.subplots(1, 3, sharey=True)
     columns = (
-        ("Relative error, %", [100 * band["rel"] for band in bands.values()], _DEPTH),
-        ("SI-logRMSE", [band["silog"] for band in bands.values()], _DEPTH),
-        ("Share of pixels, %", (100 * pixels / max(pixels.sum(), 1)).tolist(), "#8b93a3"),
+        ("Relative error, %", [100 * band["rel"] for band in bands.values()], style.ACCENTS["silog"]),
+        ("SI-logRMSE", [band["silog"] for band in bands.values()], style.ACCENTS["silog"]),
+        ("Share of pixels, %", (100 * pixels / max(pixels.sum(), 1)).tolist(), _GREY_BARS),
     )
     for axes, (title, values, color) in zip(panels, columns, strict=True):
-        _style(axes, along="y")
+        style.draw_grid(axes, grid="x")
         axes.barh(rows, values, height=0.62, color=color)
-        axes.set_title(title, loc="left", fontsize=12, color=INK, pad=8)
+        axes.set_title(title, loc="left", fontsize=12, color=style.INK, pad=8)
         axes.set_xlim(0, 1.2 * max([*values, 1e-9]))
         for row, value in zip(rows, values, strict=True):
-            axes.annotate(
-                f"{value:.1f}", (value, row), xytext=(5, 0), textcoords="offset points", va="center", color=INK
-            )
-    panels[0].set_yticks(rows, names, fontsize=11, color=INK)
-    panels[0].set_ylim(len(names) - 0.5, -0.5)
+            style.label_point(axes, f"{value:.1f}", (value, row), (5, 0))
+    style.label_rows(panels[0], names)
     return figure
-
-
-def _style(axes, along: str = "both") -> None:
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color("#9ca3af")
-    axes.grid(axis="x" if along == "y" else "both", color=_GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0, labelsize=10, labelcolor=FAINT_INK)

@@ -1,5 +1,6 @@
 """One sample as a picture for a talk: the image, its classes with their names, its depth with a bar in metres."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -7,16 +8,15 @@ from PIL import Image
 
 from mtl_keras.data.spec import DataSpec
 from mtl_keras.viz import colors
+from mtl_keras.viz.style import FAINT_INK, INK
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-INK = "#20242c"
-FAINT_INK = "#6b7280"
-
 # Inches.
 _PANEL_WIDTH, _GAP, _MARGIN, _TITLE, _FOOT = 6.0, 0.22, 0.2, 0.45, 0.3
-_LEGEND_LINE, _LEGEND_COLUMNS, _LEGEND_SIZE = 0.24, 5, 11.5
+_LEGEND_LINE, _LEGEND_SIZE = 0.24, 11.5
+LEGEND_COLUMNS = 5
 
 
 def side_by_side(
@@ -50,7 +50,7 @@ def side_by_side(
     height, width = np.shape(image)[:2]
     panel_height = _PANEL_WIDTH * height / width
     present = _classes_present(np.asarray(semseg), spec)
-    legend_lines = -(-len(present) // _LEGEND_COLUMNS)
+    legend_lines = -(-len(present) // LEGEND_COLUMNS)
     foot = max(0.62, _FOOT + _LEGEND_LINE * legend_lines)
     total_width = 2 * _MARGIN + 3 * _PANEL_WIDTH + 2 * _GAP
     total_height = _TITLE + panel_height + foot
@@ -71,12 +71,12 @@ def side_by_side(
         axes.set_axis_off()
         axes.set_title(title, loc="left", fontsize=15, color=INK, pad=7)
         if column == 1:
-            _add_legend(axes, present, spec)
+            draw_class_legend(axes, present, spec, (0, -0.12 / panel_height, 1, 0), _LEGEND_SIZE)
         if column == 2:
             bar = figure.add_axes(
                 (left / total_width, (foot - 0.28) / total_height, _PANEL_WIDTH / total_width, 0.16 / total_height)
             )
-            _draw_depth_bar(bar, depth_range)
+            draw_depth_bar(bar, depth_range)
     canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
 
@@ -94,21 +94,34 @@ def _classes_present(semseg: np.ndarray, spec: DataSpec) -> list[int]:
     return [int(index) for index in np.argsort(-areas, kind="stable") if areas[index]]
 
 
-def _add_legend(axes: "Axes", present: list[int], spec: DataSpec) -> None:
+def draw_class_legend(
+    axes: "Axes", shown: Sequence[int], spec: DataSpec, anchor: tuple[float, float, float, float], font_size: float
+) -> None:
+    """Swatches of classes with their names, in lines of five.
+
+    Args:
+        axes: where.
+        shown: the ids of the classes; nothing is drawn where there is none.
+        spec: gives names and palette.
+        anchor: the box whose upper side the legend hangs from, (left, bottom, width, height) in shares of the axes.
+        font_size: in typographic points.
+    """
     from matplotlib.patches import Patch
 
-    if not present:
+    if not shown:
         return
-    axes_height = axes.figure.get_figheight() * axes.get_position().height
-    patches = [Patch(color=np.array(spec.palette[index]) / 255, label=spec.classes[index]) for index in present]
+    swatches = []
+    for index in shown:
+        red, green, blue = spec.palette[index]
+        swatches.append(Patch(color=(red / 255, green / 255, blue / 255), label=spec.classes[index]))
     axes.legend(
-        handles=patches,
+        handles=swatches,
         loc="upper left",
-        bbox_to_anchor=(0, -0.12 / axes_height, 1, 0),
+        bbox_to_anchor=anchor,
         mode="expand",
-        ncols=_LEGEND_COLUMNS,
+        ncols=LEGEND_COLUMNS,
         frameon=False,
-        fontsize=_LEGEND_SIZE,
+        fontsize=font_size,
         labelcolor=INK,
         handlelength=1.1,
         handleheight=1.0,
@@ -119,7 +132,8 @@ def _add_legend(axes: "Axes", present: list[int], spec: DataSpec) -> None:
     )
 
 
-def _draw_depth_bar(axes: "Axes", depth_range: tuple[float, float]) -> None:
+def draw_depth_bar(axes: "Axes", depth_range: tuple[float, float], font_size: float = _LEGEND_SIZE) -> None:
+    """Fills axes with the depth colour map over a range of metres, with round numbers below it."""
     near, far = depth_range
     scale = np.geomspace(near, far, 512)[None]
     axes.imshow(colors.colorize_depth(scale, depth_range), aspect="auto", extent=(np.log(near), np.log(far), 0, 1))
@@ -130,6 +144,6 @@ def _draw_depth_bar(axes: "Axes", depth_range: tuple[float, float]) -> None:
         position = np.log(tick / near) / np.log(far / near)
         label.set_horizontalalignment("left" if position < 0.03 else "right" if position > 0.97 else "center")
     axes.set_yticks([])
-    axes.tick_params(labelsize=_LEGEND_SIZE, labelcolor=INK, color=FAINT_INK, length=3, pad=3)
+    axes.tick_params(labelsize=font_size, labelcolor=INK, color=FAINT_INK, length=3, pad=3)
     for spine in axes.spines.values():
         spine.set_visible(False)

@@ -14,6 +14,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+# What matplotlib would write of itself and of the time.
+_TIMELESS = {
+    "png": {"Software": None},
+    "pdf": {"CreationDate": None, "Producer": None},
+    "svg": {"Date": None},
+}
+
+
 def encode_png(array: np.ndarray) -> bytes:
     """The bytes of a PNG file.
 
@@ -45,6 +53,13 @@ def save_png(path: str | os.PathLike, array: np.ndarray) -> None:
 
 
 def save_figure(path: str | os.PathLike, figure: "Figure", dpi: int = 160) -> None:
-    """Writes a matplotlib figure as `save_png` writes pixels; the suffix (.png, .svg, .pdf) sets the format."""
+    """Writes a matplotlib figure as `save_png` writes pixels, the same bytes every time.
+
+    Args:
+        path: the suffix (.png, .svg, .pdf) sets the format; PNG without one.
+        figure: what to write.
+        dpi: pixels an inch.
+    """
+    suffix = pathlib.Path(path).suffix.lstrip(".") or "png"
     with replacing(path) as beside:
-        figure.savefig(beside, dpi=dpi, format=pathlib.Path(path).suffix.lstrip(".") or "png")
+        figure.savefig(beside, dpi=dpi, format=suffix, metadata=_TIMELESS.get(suffix))

@@ -57,3 +57,10 @@ def test_number_of_classes():
     assert model.output["semseg"].shape == (None, None, None, 7)
     assert model.output["depth"].shape == (None, None, None, 1)
     assert model.spec == numbered_classes(7)
+
+
+def test_a_number_of_classes_that_is_not_the_specs_is_refused():
+    message = "num_classes: 7 is not the 19 of spec 'miniscapes'; leave one of them out"
+    with pytest.raises(UserError, match=message):
+        zoo.build("joint", num_classes=7, spec=MINISCAPES)
+    assert zoo.build("joint", encoder="resnet18", num_classes=19, spec=MINISCAPES).spec == MINISCAPES

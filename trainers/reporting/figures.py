@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mtl_keras.files import replacing
-from mtl_keras.viz.panels import FAINT_INK, INK
+from mtl_keras.viz import save_figure, style
 from trainers.reporting.results import StudyResults
 from trainers.reporting.tables import columns_label, is_clamped, variant_label
 
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 # (https://jfly.uni-koeln.de/color).
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#20242c", "#8c8c8c")
 _STYLES = ("-", "--", ":")
-_GRID = "#e5e7eb"
 
 # metric, title, whether more is better
 _PANELS = (
@@ -38,18 +36,15 @@ def panels_of(results: Sequence[StudyResults]) -> list[tuple[str, str, bool]]:
 
 def curves(results: StudyResults) -> "Figure":
     """Validation metrics over epochs, a line a variant: the mean over its seeds, within a band of all of them."""
-    from matplotlib.figure import Figure
-
     panels = panels_of([results])
-    figure = Figure(figsize=(13.5, 4.3), facecolor="white", layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.08)
+    figure = style.new_figure(13.5, 4.3)
     for axes, (metric, title, more_is_better) in zip(figure.subplots(1, 3), panels, strict=True):
-        _style(axes, title, more_is_better)
-        axes.set_xlabel("epoch", fontsize=10, color=FAINT_INK)
+        style.draw_grid(axes)
+        style.write_title(axes, title, more_is_better)
         for index, variant in enumerate(results.study.variants):
             label = variant_label(results, variant) if axes is figure.axes[0] else None
             _draw_variant(axes, results, variant.name, metric, index, label)
-        _whole_epochs(axes)
+        style.number_epochs(axes)
     handles, labels = figure.axes[0].get_legend_handles_labels()
     if handles:
         legend = figure.legend(
@@ -60,9 +55,9 @@ def curves(results: StudyResults) -> "Figure":
             loc="outside lower center",
             ncols=min(len(labels), 8),
             frameon=False,
-            labelcolor=INK,
+            labelcolor=style.INK,
         )
-        legend.get_title().set_color(FAINT_INK)
+        legend.get_title().set_color(style.FAINT_INK)
     return figure
 
 
@@ -74,30 +69,25 @@ def ladder(title: str, rungs: Sequence[tuple[str, dict[str, list[float]]]], pane
         rungs: a step's name, and each metric's values over its seeds, from the first step to the last.
         panels: as `panels_of` gives them.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(13.5, 1.35 + 0.42 * len(rungs)), facecolor="white", layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.06)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold", color=INK)
+    figure = style.new_figure(13.5, 1.35 + 0.42 * len(rungs), height_pad=0.06)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold", color=style.INK)
     all_axes = figure.subplots(1, 3, sharey=True)
     for axes, (metric, name, more_is_better), color in zip(all_axes, panels, COLORS, strict=False):
-        _style(axes, name, more_is_better, along="y")
+        style.draw_grid(axes, grid="x")
+        style.write_title(axes, name, more_is_better)
         means = [np.mean(values[metric]) if values.get(metric) else np.nan for _, values in rungs]
         axes.plot(means, range(len(rungs)), color=color, linewidth=1.2, alpha=0.4)
         for row, (_, values) in enumerate(rungs):
             _draw_rung(axes, row, values.get(metric, []), color)
-        least, greatest = axes.get_xlim()
-        axes.set_xlim(least - 0.06 * (greatest - least), greatest + 0.06 * (greatest - least))
-    all_axes[0].set_yticks(range(len(rungs)), [name for name, _ in rungs], fontsize=11, color=INK)
-    all_axes[0].set_ylim(len(rungs) - 0.5, -0.75)
+        style.widen(axes, 0.06, 0.06)
+    style.label_rows(all_axes[0], [name for name, _ in rungs], room_above=0.75)
     return figure
 
 
 def save(figure: "Figure", path: Path) -> None:
-    """Writes a figure as PNG and PDF, the same bytes every time."""
-    for suffix, metadata in ((".png", {"Software": None}), (".pdf", {"CreationDate": None, "Producer": None})):
-        with replacing(path.with_suffix(suffix)) as beside:
-            figure.savefig(beside, format=suffix[1:], dpi=160, metadata=metadata)
+    """Writes a figure as PNG and PDF."""
+    for suffix in (".png", ".pdf"):
+        save_figure(path.with_suffix(suffix), figure)
 
 
 def _draw_variant(
@@ -123,36 +113,7 @@ def _value(row: dict[str, float], metric: str) -> float:
 def _draw_rung(axes: "Axes", row: int, values: Sequence[float], color: str) -> None:
     if not values:
         return
-    from matplotlib.patheffects import withStroke
-
     mean = float(np.mean(values))
     axes.plot(values, [row] * len(values), "o", color=color, markersize=5, alpha=0.45, markeredgewidth=0)
     axes.plot(mean, row, "o" if len(values) == 1 else "d", color=color, markersize=8)
-    axes.annotate(
-        f"{mean:.2f}",
-        (mean, row),
-        xytext=(0, 8),
-        textcoords="offset points",
-        ha="center",
-        fontsize=10,
-        color=INK,
-        path_effects=[withStroke(linewidth=3, foreground="white")],
-    )
-
-
-def _style(axes: "Axes", title: str, more_is_better: bool, along: str = "x") -> None:
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color("#9ca3af")
-    axes.grid(axis="y" if along == "x" else "x", color=_GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0, labelsize=10, labelcolor=FAINT_INK)
-    axes.set_title(title, loc="left", fontsize=11.5, color=INK, pad=8)
-    direction = "higher is better" if more_is_better else "lower is better"
-    axes.set_title(direction, loc="right", fontsize=8.5, color=FAINT_INK)
-
-
-def _whole_epochs(axes: "Axes") -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
+    style.label_point(axes, f"{mean:.2f}", (mean, row), (0, 8))

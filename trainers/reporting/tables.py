@@ -164,9 +164,9 @@ class _Column:
     metric: str
 
     @property
-    def printed(self) -> str | None:
-        """The field of `Printed` that stands beside it."""
-        return {"grader": "grader", "miou": "semseg", "silog": "depth"}.get(self.metric)
+    def printed(self) -> str:
+        """The field of `Printed` that stands beside it; "" where there is none."""
+        return {"grader": "grader", "miou": "semseg", "silog": "depth"}.get(self.metric, "")
 
 
 _PRINTED = ("grader", "semseg", "depth", "run", "model_size", "duration")
@@ -230,7 +230,7 @@ def minus(number: str) -> str:
 
 def printed_text(printed: Printed | None, name: str) -> str:
     text = getattr(printed, name, None)
-    if not text:
+    if printed is None or not text:
         return NOTHING
     return f"{text} {MARK}" if name == "grader" and not printed.adds_up else text
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from mtl_keras.callbacks import read_metrics
 from mtl_keras.errors import UserError
-from mtl_keras.files import write_json
+from mtl_keras.files import as_tuples, write_json
 from mtl_keras.saving import rank_of
 from trainers.config import RunConfig, read_config
 from trainers.run_folder import RunFolder
@@ -61,12 +61,13 @@ class RunFolders:
         """The furthest run of a configuration, the newest of those that are as far."""
         self._look()
         wanted = identity(config)
-        folders = sorted(path for path, found in self._identities.items() if found == wanted)
-        found = [Found(state_of(RunFolder(path)), RunFolder(path)) for path in folders]
+        folders = [RunFolder(path) for path in sorted(p for p, found in self._identities.items() if found == wanted)]
         # A folder that has neither a model nor a state holds nothing to go on from.
-        found = [run for run in found if run.state is not State.MISSING]
+        runs = [(state, folder) for folder in folders if (state := state_of(folder)) is not State.MISSING]
+        if not runs:
+            return Found(State.MISSING)
         order = list(State)
-        return max(found, key=lambda run: (order.index(run.state), _age(run.folder)), default=Found(State.MISSING))
+        return Found(*max(runs, key=lambda run: (order.index(run[0]), _age(run[1]))))
 
     def under_way(self, config: RunConfig) -> RunFolder | None:
         """The newest folder of a configuration, whatever it holds."""
@@ -180,9 +181,7 @@ class Ledger:
         try:
             ledger = cls(**json.loads(path.read_text(encoding="utf-8")))
             for run in ledger.runs.values():
-                run["config"] = RunConfig(
-                    **{name: tuple(v) if isinstance(v, list) else v for name, v in run["config"].items()}
-                )
+                run["config"] = RunConfig(**as_tuples(run["config"]))
                 _ = run["variant"], run["seed"]
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise UserError(f"{path}: not a study's ledger ({error}); run trainers.study again") from None

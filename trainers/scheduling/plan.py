@@ -17,6 +17,7 @@ INCIDENTAL = (
     "data_dir",
     "prepared_dir",
     "cache",
+    "cache_dir",
     "workers",
     "val_batch_size",
     "runs_dir",
@@ -87,7 +88,8 @@ def configuration(study: Study, variant: Variant, recipe: str, given: Mapping[st
         given.pop("pretrained", None)
     try:
         config = from_settings({**settings, **given, "recipe": recipe})
-        return dataclasses.replace(config, **{name: _scaled(config, name, by) for name, by in variant.scale.items()})
+        scaled: dict[str, Any] = {name: _scaled(config, name, by) for name, by in variant.scale.items()}
+        return dataclasses.replace(config, **scaled)
     except UserError as error:
         raise UserError(f"{study.name}: run '{variant.name}': {error}") from None
 
@@ -97,11 +99,13 @@ def identity(config: RunConfig) -> str:
     values = {}
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        values[field.name] = float(value) if field.type is float else value
+        # A setting at its default says nothing, so that a run is still itself when there are settings it knew not of.
+        if value != field.default:
+            values[field.name] = float(value) if field.type is float else value
     for name in INCIDENTAL:
         # Other datasets are the same wherever they lie; a folder is what it holds.
         if name != "data_dir" or config.dataset != "folder":
-            del values[name]
+            values.pop(name, None)
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -167,7 +167,7 @@ class Queue:
         if found.state is State.BUSY:
             self._leave_to_other(entry)
             return
-        if found.state is State.STOPPED:
+        if found.state is State.STOPPED and found.folder is not None:
             arguments = ("-m", "trainers.fit", f"--resume={found.folder.path}")
             entry.rows = rows_of(found.folder)
         else:

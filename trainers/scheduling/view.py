@@ -77,10 +77,10 @@ class View:
         parts = [counts(self._entries)]
         if self._seconds_left:
             parts.append(f"{duration(self._seconds_left)} to go")
-        done = [entry for entry in self._entries if entry.best and entry.stage != "failed"]
+        done = [(entry.best, entry.label) for entry in self._entries if entry.best and entry.stage != "failed"]
         if done:
-            best = max(done, key=lambda entry: rank_of(validation(entry.best)))
-            parts.append(f"best so far {best.label}: {figures(best.best)}")
+            best, label = max(done, key=lambda run: rank_of(validation(run[0])))
+            parts.append(f"best so far {label}: {figures(best)}")
         return " · ".join(parts)
 
     def _table(self) -> Group:
