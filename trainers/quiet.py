@@ -1,4 +1,4 @@
-"""Keeps TensorFlow's start-up chatter off the terminal.
+"""Keeps TensorFlow's start-up chatter off the terminal, and TensorFlow itself off another backend's GPUs.
 
 Its C++ parts log to file descriptor 2 before any setting of theirs is read, and would stand above the first line that
 matters. What it says is thrown away only if the import succeeds.
@@ -10,7 +10,9 @@ import importlib.util
 import os
 import sys
 import tempfile
+import types
 from collections.abc import Iterator
+from typing import cast
 
 
 class _QuietTensorFlow(importlib.abc.MetaPathFinder):
@@ -34,8 +36,11 @@ class _QuietTensorFlow(importlib.abc.MetaPathFinder):
                 execute(module)
                 # The search for devices has its own to say.
                 module.config.list_physical_devices()
+                if os.environ.get("KERAS_BACKEND") != "tensorflow":
+                    # Imported beside another backend, it would take all memory of the GPUs.
+                    module.config.set_visible_devices([], "GPU")
 
-        spec.loader.exec_module = quietly
+        spec.loader.exec_module = quietly  # type: ignore[method-assign] # of this loader alone
         return spec
 
 
@@ -56,7 +61,19 @@ def _chatter_dropped() -> Iterator[None]:
             os.close(terminal)
 
 
+@contextlib.contextmanager
+def without_tensorflow() -> Iterator[None]:
+    """Has TensorFlow be as if not installed, unless it is loaded: Keras imports it to save a model, for no use."""
+    modules = cast("dict[str, types.ModuleType | None]", sys.modules)  # a None there bars an import
+    hidden = modules.setdefault("tensorflow", None) is None
+    try:
+        yield
+    finally:
+        if hidden:
+            del sys.modules["tensorflow"]
+
+
 def install() -> None:
-    """Has TensorFlow, if anything imports it, start without a word."""
+    """Has TensorFlow, if anything imports it, start without a word, and without GPUs unless it is the backend."""
     if "tensorflow" not in sys.modules:
         sys.meta_path.insert(0, _QuietTensorFlow())

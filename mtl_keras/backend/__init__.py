@@ -1,0 +1,25 @@
+"""What differs between Keras' backends, in one place: nothing outside names TensorFlow, JAX or torch."""
+
+from mtl_keras.backend.hardware import describe, devices, idle_gpu_warning, peak_memory, present_gpus, set_random_seed
+from mtl_keras.backend.parallel import Parallel, assign_total, local_predictor, share_of_batch
+from mtl_keras.backend.processes import connect, disconnect, preempted, process_count, process_index
+from mtl_keras.backend.torch_files import read_torch_tensors
+
+__all__ = [
+    "Parallel",
+    "assign_total",
+    "connect",
+    "describe",
+    "devices",
+    "disconnect",
+    "idle_gpu_warning",
+    "local_predictor",
+    "peak_memory",
+    "preempted",
+    "present_gpus",
+    "process_count",
+    "process_index",
+    "read_torch_tensors",
+    "set_random_seed",
+    "share_of_batch",
+]
