@@ -13,3 +13,8 @@ def first_line(error: BaseException) -> str:
     """The first line of what a library raised, or its kind where it says nothing."""
     text = str(error).strip()
     return text.splitlines()[0].rstrip(". ") if text else type(error).__name__
+
+
+def on_one_line(name: object) -> str:
+    """A name as it can be printed: line ends, other control characters and undecodable bytes are escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(name))

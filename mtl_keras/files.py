@@ -4,9 +4,15 @@ import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from mtl_keras.errors import UserError
+
+# Weights hardly shrink: who claims to unpack to more than this times an archive's size means harm.
+_MOST_UNPACKED = 20
 
 
 @contextlib.contextmanager
@@ -48,3 +54,28 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 def write_json(path: str | os.PathLike, value: Any) -> None:
     """Writes a JSON file, whole or not at all."""
     write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def as_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What JSON or TOML gave, its lists and theirs as the tuples that a frozen dataclass holds."""
+    return {name: _as_tuple(value) for name, value in values.items()}
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
+
+
+def refuse_bomb(path: str | os.PathLike) -> None:
+    """Passes any file but a ZIP archive (`.keras`, `.pth`) that would unpack to far more than it holds.
+
+    Raises:
+        UserError: it would fill the memory.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(info.file_size for info in archive.infolist())
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
+        return  # not an archive, or none that anybody can read
+    held = os.path.getsize(path)
+    if unpacked > _MOST_UNPACKED * held + 2**20:
+        raise UserError(f"{path}: {held} bytes that would unpack to {unpacked}; get it again, from who made it")

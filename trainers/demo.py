@@ -4,8 +4,8 @@ Needs `pip install starlette uvicorn`. It listens on this machine alone unless -
 limited and never written to disk.
 """
 
+import asyncio
 import base64
-import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from absl import flags
 from mtl_keras import viz
 from mtl_keras.data.images import BadFile
 from mtl_keras.errors import UserError
-from mtl_keras.inference import decode_image
+from mtl_keras.inference import Options, decode_image, predict_batch
 from mtl_keras.viz.panels import log_ticks
 from trainers import cli
 
@@ -28,9 +28,19 @@ PAGE = Path(__file__).with_name("demo_page.html")
 # What the pointer reads need not be finer than the screen.
 MAP_WIDTH = 640
 UNITS_PER_METRE = 128
+# A client that sends slower than this is cut off, and so many may be connected at once; others are told to come back.
+UPLOAD_SECONDS = 30.0
+MOST_CONNECTIONS = 128
 
 
-def make_app(model: "MultiTaskModel", about: str, most_bytes: int, most_pixels: int, hosts: list[str]) -> Any:
+def make_app(
+    model: "MultiTaskModel",
+    about: str,
+    most_bytes: int,
+    most_pixels: int,
+    hosts: list[str],
+    upload_seconds: float = UPLOAD_SECONDS,
+) -> Any:
     """The page and its two answers, `about` and `predict`, as an ASGI application.
 
     Args:
@@ -39,6 +49,7 @@ def make_app(model: "MultiTaskModel", about: str, most_bytes: int, most_pixels: 
         most_bytes: what an upload may have.
         most_pixels: what an image may have.
         hosts: names that the page is asked for by; others are refused, so that no other site can reach it.
+        upload_seconds: how long an upload may take.
 
     Raises:
         UserError: the packages are not installed.
@@ -48,11 +59,12 @@ def make_app(model: "MultiTaskModel", about: str, most_bytes: int, most_pixels: 
         from starlette.concurrency import run_in_threadpool
         from starlette.middleware import Middleware
         from starlette.middleware.trustedhost import TrustedHostMiddleware
-        from starlette.responses import HTMLResponse, JSONResponse
+        from starlette.requests import ClientDisconnect
+        from starlette.responses import HTMLResponse, JSONResponse, Response
         from starlette.routing import Route
     except ImportError:
         raise UserError("demo: Starlette is not installed; run: pip install starlette uvicorn") from None
-    one_at_a_time = threading.Lock()
+    one_at_a_time = asyncio.Lock()
 
     def refusal(status: int, reason: str) -> JSONResponse:
         return JSONResponse({"error": reason}, status_code=status)
@@ -63,23 +75,33 @@ def make_app(model: "MultiTaskModel", about: str, most_bytes: int, most_pixels: 
     async def tell(request: Any) -> JSONResponse:
         return JSONResponse({"text": about})
 
-    async def predict(request: Any) -> JSONResponse:
+    async def predict(request: Any) -> Response:
         content = bytearray()
-        async for part in request.stream():
-            content += part
-            if len(content) > most_bytes:
-                return refusal(413, f"larger than {most_bytes / 2**20:g} MiB")
         try:
-            return JSONResponse(await run_in_threadpool(answer, bytes(content)))
+            async with asyncio.timeout(upload_seconds):
+                async for part in request.stream():
+                    content += part
+                    if len(content) > most_bytes:
+                        return refusal(413, f"larger than {most_bytes / 2**20:g} MiB")
+        except TimeoutError:
+            return refusal(408, f"not sent within {upload_seconds:g} s")
+        except ClientDisconnect:
+            return Response(status_code=400)
+        try:
+            # Decoding waits its turn too, or many small files of many pixels would fill the memory together.
+            async with one_at_a_time:
+                if await request.is_disconnected():
+                    return Response(status_code=400)
+                return JSONResponse(await run_in_threadpool(answer, bytes(content)))
         except BadFile as error:
             return refusal(400, error.reason)
 
     def answer(content: bytes) -> dict[str, Any]:
         image = decode_image(content, "upload")
-        if image.shape[0] * image.shape[1] > most_pixels:
-            raise BadFile("upload", f"{image.shape[1]}×{image.shape[0]} px, more than {most_pixels / 1e6:g} megapixels")
-        with one_at_a_time:
-            return describe(model, image)
+        height, width, _ = image.shape
+        if height * width > most_pixels:
+            raise BadFile("upload", f"{width}×{height} px, more than {most_pixels / 1e6:g} megapixels")
+        return describe(model, image)
 
     routes = [Route("/", page), Route("/about", tell), Route("/predict", predict, methods=["POST"])]
     return Starlette(routes=routes, middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts)])
@@ -88,7 +110,7 @@ def make_app(model: "MultiTaskModel", about: str, most_bytes: int, most_pixels: 
 def describe(model: "MultiTaskModel", image: np.ndarray) -> dict[str, Any]:
     """What the page shows of an image, (height, width, 3) uint8."""
     started = time.monotonic()
-    prediction = model.predict_images(image)
+    (prediction,) = predict_batch(model, image[None], Options())
     seconds = time.monotonic() - started
     spec, (near, far) = model.spec, model.spec.depth_range
     scale = np.geomspace(near, far, 512)[None]
@@ -134,7 +156,7 @@ def main(arguments: list[str]) -> None:
     hosts = ["localhost", "127.0.0.1", FLAGS.host]
     app = make_app(model, about, FLAGS.most_megabytes * 2**20, int(FLAGS.most_megapixels * 1e6), hosts)
     print(f"http://{FLAGS.host}:{FLAGS.port} shows {about}; Ctrl-C ends it", flush=True)
-    uvicorn.run(app, host=FLAGS.host, port=FLAGS.port, log_level="warning")
+    uvicorn.run(app, host=FLAGS.host, port=FLAGS.port, log_level="warning", limit_concurrency=MOST_CONNECTIONS)
 
 
 if __name__ == "__main__":

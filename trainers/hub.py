@@ -5,6 +5,7 @@
 login`, or set HF_TOKEN.
 """
 
+import dataclasses
 import io
 import shutil
 import tempfile
@@ -14,7 +15,9 @@ from typing import Any
 from absl import flags
 
 from mtl_keras.errors import UserError, first_line
+from mtl_keras.files import write_text
 from trainers import cli
+from trainers.config import RunConfig
 from trainers.run_folder import RunFolder, open_run
 
 FLAGS = flags.FLAGS
@@ -59,6 +62,8 @@ def push(path: str, repository: str, *, private: bool = False, api: Any = None) 
         content: Any = str(file)
         if file == run.card:
             content = io.BytesIO((front_matter(config) + _portable(run)).encode())
+        elif file == run.config:
+            content = io.BytesIO(without_places(config).to_json().encode())
         operations.append(CommitOperationAdd(file.relative_to(run.path).as_posix(), content))
     api = api or HfApi()
     try:
@@ -97,11 +102,22 @@ def pull(repository: str, runs_dir: str, *, revision: str | None = None, downloa
             raise UserError(f"{repository}: cannot be pulled ({first_line(error)}); check its name") from error
         if missing := [name for name in _NEEDED if not (Path(scratch) / name).is_file()]:
             raise UserError(f"{repository}: holds no run ('{missing[0]}' is missing); give one that was pushed")
-        open_run(scratch)
+        if links := [path.name for path in Path(scratch).rglob("*") if path.is_symlink()]:
+            raise UserError(f"{repository}: holds a link ('{links[0]}'), which a run that was pushed never does")
+        pulled, config = open_run(scratch)
+        write_text(pulled.config, without_places(config).to_json())
         # What the download keeps for itself stays behind.
         shutil.rmtree(Path(scratch) / ".cache", ignore_errors=True)
         shutil.copytree(scratch, target)
     return RunFolder(target)
+
+
+def without_places(config: RunConfig) -> RunConfig:
+    """A configuration without folders and files: they are of one machine, and a stranger's must not lead anywhere."""
+    named = ("imagenet", "timm/", "keras_hub/")
+    pretrained = config.pretrained if (config.pretrained or "").startswith(named) else None
+    defaults = {name: getattr(RunConfig, name) for name in ("data_dir", "prepared_dir", "runs_dir", "init_from")}
+    return dataclasses.replace(config, pretrained=pretrained, **defaults)
 
 
 def front_matter(config: Any) -> str:

@@ -3,6 +3,7 @@
 import dataclasses
 import glob
 import importlib
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from mtl_keras.data.images import BadFile
-from mtl_keras.errors import UserError
+from mtl_keras.errors import UserError, on_one_line
 from mtl_keras.inference import read_image
 
 IMAGES = (".png", ".jpg", ".jpeg")
@@ -58,15 +59,16 @@ def find(arguments: Sequence[str]) -> tuple[list[Input], list[str]]:
     for argument in arguments:
         paths = [Path(argument)] if Path(argument).exists() else sorted(map(Path, glob.glob(argument, recursive=True)))
         if not paths:
-            problems.append(f"{argument}: no such file, folder or match")
+            problems.append(f"{on_one_line(argument)}: no such file, folder or match")
         for path in paths:
             files = [(path, Path(path.name))]
             if path.is_dir():
                 files = [(file, file.relative_to(path)) for file in sorted(path.rglob("*")) if _is_wanted(file)]
                 if not files:
-                    problems.append(f"{path}: a folder without images ({', '.join(IMAGES)}) or videos")
+                    problems.append(f"{on_one_line(path)}: a folder without images ({', '.join(IMAGES)}) or videos")
             for file, name in files:
-                found.setdefault(file.resolve(), name)
+                # Unlike `resolve`, it takes a link that leads to itself as it is: reading says what is wrong with it.
+                found.setdefault(Path(os.path.realpath(file)), name)
     return _named(found), problems
 
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from mtl_keras.errors import UserError
+from mtl_keras.errors import UserError, first_line
 from mtl_keras.files import write_text
 from trainers.config import RunConfig, read_config
 
@@ -94,10 +94,20 @@ def newest_like(config: RunConfig) -> RunFolder:
 
 @contextlib.contextmanager
 def locked(run: RunFolder) -> Iterator[None]:
-    """Holds a run for this process; raises `UserError` if another one has it. A killed process lets go by itself."""
+    """Holds a run for this process; a killed process lets go by itself.
+
+    Raises:
+        UserError: another process has it; or what happens within meets a full disk, say, or a file that is gone.
+    """
     with open(run.lock, "a", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(f"{run.path}: another process is training this run; wait for it, or stop it") from None
-        yield
+        try:
+            yield
+        except OSError as error:
+            reason = error.strerror or first_line(error)
+            raise UserError(
+                f"{error.filename or run.path}: {reason}; mend that, then go on with --resume={run.path}"
+            ) from error

@@ -11,6 +11,7 @@ import contextlib
 import json
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,8 @@ FLAGS = flags.FLAGS
 KINDS = ("semseg", "depth")
 # More than a prediction of the largest image that is read takes; what claims to be larger is not unpacked.
 MOST_BYTES = 128 * 2**20
+# What reading a member of a damaged or encrypted archive raises.
+_UNREADABLE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError)
 _MEMBER = re.compile(r"predictions/(semseg|depth)/([A-Za-z0-9][A-Za-z0-9._-]*)\.png")
 
 
@@ -107,15 +110,16 @@ def read_json(path: Path, name: str) -> dict[str, Any]:
     with _open(path) as file:
         try:
             info = file.getinfo(name)
-            return json.loads(file.read(info)) if info.file_size <= MOST_BYTES else {}
-        except (KeyError, ValueError, zipfile.BadZipFile):
+            facts = json.loads(file.read(info)) if info.file_size <= MOST_BYTES else {}
+            return facts if isinstance(facts, dict) else {}
+        except (KeyError, ValueError, RecursionError, *_UNREADABLE):
             return {}
 
 
 def _open(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile) as error:
+    except (ValueError, *_UNREADABLE) as error:
         raise UserError(f"{path}: cannot be read as a zip file ({error}); give a submission.zip") from None
 
 
@@ -156,7 +160,7 @@ def _read(problems: list[str], file: zipfile.ZipFile, kind: str, info, sample, s
             raise BadFile(name, "pixels without a class")
         if kind == "depth" and not codes.all():
             raise BadFile(name, "pixels without depth")
-    except (BadFile, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+    except (BadFile, *_UNREADABLE) as error:
         problems.append(str(error) if isinstance(error, BadFile) else f"{name}: cannot be unpacked ({error})")
         return None
     return codes if kind == "semseg" else decode_depth(codes, "inverse")
@@ -166,15 +170,17 @@ def main(arguments: list[str]) -> int | None:
     if len(arguments) != 1:
         raise UserError("give one archive, such as `python -m trainers.submission submission.zip`")
     from mtl_keras import data
-    from trainers.config import RunConfig
+    from trainers.config import checked_config
 
     path = Path(arguments[0])
-    config = {**vars(RunConfig()), **read_json(path, "config.json")}
+    config = vars(checked_config(read_json(path, "config.json"), path))
+    about = read_json(path, "metrics.json").get("about")
     dataset = data.load(
         FLAGS.dataset or config["dataset"],
-        FLAGS.split or read_json(path, "metrics.json").get("about", {}).get("split", "test"),
+        FLAGS.split or str(about.get("split", "test") if isinstance(about, dict) else "test"),
         data_dir=FLAGS.data_dir or config["data_dir"],
         prepared_dir=FLAGS.prepared_dir or config["prepared_dir"],
+        **{name: tuple(config[name]) for name in ("image_size", "depth_range") if config[name]},
     )
     problems, evaluation = check(path, dataset)
     for problem in problems:

@@ -43,7 +43,7 @@ class SourceFile:
             if size > _MAX_MEMBER_BYTES:
                 raise BadFile(self, f"{size} bytes unpacked, expected at most {_MAX_MEMBER_BYTES}")
             return archive.read(self.member)
-        except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, EOFError) as error:
+        except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, EOFError, ValueError) as error:
             raise BadFile(self, f"damaged archive ({error})") from error
 
 
@@ -73,7 +73,7 @@ def find_files(root: Path, folders: tuple[str, ...]) -> dict[str, SourceFile]:
 def _members(archive: Path) -> list[str]:
     try:
         return [info.filename for info in _open(archive).infolist() if not info.is_dir()]
-    except (zipfile.BadZipFile, OSError) as error:
+    except (zipfile.BadZipFile, OSError, RuntimeError, ValueError) as error:
         raise UserError(f"{archive} cannot be opened ({error}): download it again") from error
 
 

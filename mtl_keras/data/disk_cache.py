@@ -175,7 +175,7 @@ def _write(dataset: Dataset, folder: Path, made_of: dict[str, Any]) -> None:
             index["depth_dtypes"].append(sample["depth_codes"].dtype.str)
             index["offsets"].append(offset)
             for name in _ARRAYS:
-                file.write(np.ascontiguousarray(sample[name]))
+                file.write(np.ascontiguousarray(sample[name]).data)
             # 16-bit codes must lie at even addresses.
             padding = -sample_bytes(sample) % 8
             file.write(bytes(padding))

@@ -1,12 +1,18 @@
 """Reading and writing the images of a sample, with a reason for every file that cannot be used."""
 
 import io
+import os
+import stat
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from mtl_keras.errors import on_one_line
+
 MAX_SIDE = 8192
+# More than any image of 8192 px a side needs, and little enough that a forged file cannot fill the memory.
+MAX_BYTES = 512 * 2**20
 
 _FORMATS = ("PNG", "JPEG")
 _GREYS = [level for level in range(256) for _ in "rgb"]
@@ -24,10 +30,10 @@ class BadFile(Exception):
     def __init__(self, path: object, reason: str):
         super().__init__(str(path), reason)
         self.path = str(path)
-        self.reason = reason
+        self.reason = on_one_line(reason)
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.reason}"
+        return f"{on_one_line(self.path)}: {self.reason}"
 
 
 def open_image(data: bytes, path: object) -> Image.Image:
@@ -60,13 +66,18 @@ def open_image(data: bytes, path: object) -> Image.Image:
     return image
 
 
-def read_file(path: str | Path) -> bytes:
+def read_file(path: str | os.PathLike) -> bytes:
     """The file's bytes.
 
     Raises:
-        BadFile: it cannot be read.
+        BadFile: it cannot be read, is a pipe or a device, which may never end, or has more than 512 MiB.
     """
     try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise BadFile(path, "a folder" if stat.S_ISDIR(status.st_mode) else "not a file")
+        if status.st_size > MAX_BYTES:
+            raise BadFile(path, f"{status.st_size} bytes, expected at most {MAX_BYTES}")
         return Path(path).read_bytes()
     except OSError as error:
         raise BadFile(path, error.strerror or str(error)) from error

@@ -96,7 +96,7 @@ class Collate:
         self.padding_size = padding_size
 
     def __call__(self, views: list[dict[str, Any] | str]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        sizes = {view["semseg"].shape for view in views if view != "padding"}
+        sizes = {view["semseg"].shape for view in views if not isinstance(view, str)}
         if len(sizes) > 1:
             raise UserError(f"a batch holds images of {len(sizes)} sizes: use a batch size of 1, or a crop")
         height, width = sizes.pop() if sizes else self.padding_size
@@ -104,7 +104,7 @@ class Collate:
         semseg = np.empty((len(views), height, width), np.uint8)
         depth = np.empty((len(views), height, width, 1), np.float32)
         for i, view in enumerate(views):
-            if view == "padding":
+            if isinstance(view, str):
                 image[i], semseg[i], depth[i] = 0, IGNORE_LABEL, 0
                 continue
             image[i], semseg[i] = view["image"], view["semseg"]

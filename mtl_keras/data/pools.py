@@ -26,7 +26,7 @@ def ordered_map(function: Callable[[Any], Any], jobs: Iterable[Any], *, processe
     """
     workers = os.cpu_count() or 1
     executor = _process_pool(workers) if processes else futures.ThreadPoolExecutor(workers)
-    pending = collections.deque()
+    pending: collections.deque[futures.Future] = collections.deque()
     try:
         for job in jobs:
             with hidden_main_module() if processes else contextlib.nullcontext():
@@ -52,15 +52,17 @@ def _start_worker() -> None:
 
 
 def _end_with_parent() -> None:
-    multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
-    os._exit(1)
+    if parent := multiprocessing.parent_process():
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
 
 
 @contextlib.contextmanager
 def hidden_main_module() -> Iterator[None]:
     """Keeps spawned workers from running the user's script again: the functions they need are importable without it."""
     main = sys.modules["__main__"]
-    hidden = {name: main.__dict__.pop(name) for name in ("__spec__", "__file__") if name in main.__dict__}
+    present = {"__spec__", "__file__"} & set(main.__dict__)
+    hidden: dict[str, Any] = {name: main.__dict__.pop(name) for name in present}
     main.__spec__ = None
     try:
         yield

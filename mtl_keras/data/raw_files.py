@@ -1,5 +1,6 @@
 """Making an example of image files as they lie in a dataset's folders."""
 
+import contextlib
 import dataclasses
 import hashlib
 import itertools
@@ -14,6 +15,7 @@ from mtl_keras.data import images
 from mtl_keras.data.examples import Example, depth_sums, missing_depth, missing_semseg
 from mtl_keras.data.images import BadFile
 from mtl_keras.data.spec import IGNORE_LABEL
+from mtl_keras.errors import on_one_line
 
 Result = TypeVar("Result")
 
@@ -57,14 +59,14 @@ def read_example(sample: RawSample, rules: FileRules) -> Example | list[BadFile]
         for path, label in ((sample.semseg, semseg), (sample.depth, depth)):
             if label and label[1].shape != image[1].shape[:2]:
                 bad.append(size_mismatch(path, label[1], sample.image, image[1]))
-    if bad:
+    if bad or image is None:
         return bad
     height, width = image[1].shape[:2]
     sums = (0, 0.0, 0.0)
     if depth:
         sums = depth_sums(depth[1], rules.depth_encoding, rules.depth_scale, rules.depth_range)
     return Example(
-        id=sample.id,
+        id=on_one_line(sample.id),
         image=image[0],
         semseg=semseg[0] if semseg else missing_semseg(height, width),
         depth=depth[0] if depth else missing_depth(height, width),
@@ -105,8 +107,11 @@ def fingerprint(root: Path, files: Iterable[Path], *options: Any) -> str:
     """A short digest of the files' paths under `root`, sizes and modification times, and of options."""
     digest = hashlib.sha256(repr(options).encode())
     for path in sorted(files):
-        status = os.stat(path)
-        digest.update(f"{path.relative_to(root)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        state = "unreadable"  # the reader says why
+        with contextlib.suppress(OSError):
+            status = os.stat(path)
+            state = f"{status.st_size}\0{status.st_mtime_ns}"
+        digest.update(os.fsencode(path.relative_to(root)) + f"\0{state}\n".encode())
     return digest.hexdigest()[:12]
 
 
