@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 # Of TensorBoard, only modules that leave TensorFlow alone: its summary functions import it wherever it is installed.
-from tensorboard.compat.proto import event_pb2, summary_pb2
+from tensorboard.compat.proto import attr_value_pb2, event_pb2, graph_pb2, node_def_pb2, summary_pb2, tensor_shape_pb2
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.custom_scalar import metadata as custom_scalar_metadata
 from tensorboard.plugins.histogram import metadata as histogram_metadata
@@ -24,6 +24,7 @@ from tensorboard.plugins.text import metadata as text_metadata
 from tensorboard.summary.writer.record_writer import RecordWriter
 from tensorboard.util.tensor_util import make_tensor_proto
 
+from mtl_keras.model_graph import GraphNode
 from mtl_keras.viz.png import encode_png
 
 # Category → chart → patterns of tags: the curves that the report compares runs by (figures 1–7).
@@ -44,7 +45,7 @@ _FILE_NAME = re.compile(r"events\.out\.tfevents\.(\d+)\.")
 
 
 class EventWriter:
-    """Writes scalars, pictures, histograms, texts and hyper-parameters into one new event file of a folder.
+    """Writes scalars, pictures, histograms, texts, hyper-parameters and graphs into one new event file of a folder.
 
     Nothing is kept in memory but a file buffer of a few KiB, which `flush` empties; call it at the end of each epoch. A
     process killed in between loses what came after, and leaves a file that TensorBoard still reads. One thread may use
@@ -189,6 +190,15 @@ class EventWriter:
         metadata = custom_scalar_metadata.create_summary_metadata()
         self._write_tensor(custom_scalar_metadata.CONFIG_SUMMARY_TAG, tensor, 0, metadata)
 
+    def graph(self, nodes: Sequence[GraphNode]) -> None:
+        """Writes the run's graph; names with slashes become boxes that open.
+
+        Args:
+            nodes: what to draw, such as `model_graph(model)`.
+        """
+        graph = graph_pb2.GraphDef(node=[_node_proto(node) for node in nodes])
+        self._write(event_pb2.Event(graph_def=graph.SerializeToString()))
+
     def flush(self) -> None:
         """Hands what was written to the operating system, so that it outlives this process and TensorBoard shows it."""
         self._records.flush()
@@ -214,6 +224,16 @@ class EventWriter:
     def _write(self, event: event_pb2.Event) -> None:
         event.wall_time = time.time()
         self._records.write(event.SerializeToString())
+
+
+def _node_proto(node: GraphNode) -> node_def_pb2.NodeDef:
+    """A node with the attributes that TensorBoard shows: the output's shape lies on its edges."""
+    sizes = [tensor_shape_pb2.TensorShapeProto.Dim(size=-1 if side is None else side) for side in node.shape]
+    shapes = attr_value_pb2.AttrValue.ListValue(shape=[tensor_shape_pb2.TensorShapeProto(dim=sizes)])
+    attributes = {"_output_shapes": attr_value_pb2.AttrValue(list=shapes)}
+    if node.parameters:
+        attributes["parameters"] = attr_value_pb2.AttrValue(i=node.parameters)
+    return node_def_pb2.NodeDef(name=node.name, op=node.kind, input=node.inputs, attr=attributes)
 
 
 def _new_event_file(logdir: pathlib.Path) -> tuple[pathlib.Path, BinaryIO]:

@@ -197,6 +197,7 @@ def test_tensorflow_is_never_imported(tmp_path):
     program = f"""
 import sys, numpy as np
 from mtl_keras.event_writer import EventWriter
+from mtl_keras.model_graph import GraphNode
 with EventWriter({str(tmp_path)!r}, purge_step=0) as writer:
     writer.scalars({{"loss": 1.0}}, 0)
     writer.image("picture", np.zeros((4, 4), np.uint8), 0)
@@ -204,6 +205,7 @@ with EventWriter({str(tmp_path)!r}, purge_step=0) as writer:
     writer.text("config", "text")
     writer.hparams({{"batch_size": 4}}, metrics={{"best/val_grader": 1.0}})
     writer.custom_scalars_layout()
+    writer.graph([GraphNode("image", "Input", (), (None, 4, 4, 3), 0)])
 assert "tensorflow" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", program], check=True, env=os.environ | {"KERAS_BACKEND": "jax"})

@@ -13,6 +13,9 @@ from absl import app, flags, logging
 
 from mtl_keras.errors import UserError
 
+# The flags that are defined here are those of the command that asks for them, and stand in its --help.
+flags.disclaim_key_flags()
+
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
@@ -64,15 +67,16 @@ def fail(message: str) -> typing.NoReturn:
     sys.exit(EXIT_USER_ERROR)
 
 
-def define_flags(config: type) -> None:
-    """Defines a flag for every field of a dataclass; which of them were given is told by `given_flags`."""
+def define_flags(config: type, names: Sequence[str] | None = None) -> None:
+    """Defines a flag for every field of a dataclass, or for those named; `given_flags` tells which were given."""
     for field in dataclasses.fields(config):
-        _define(field.name, field.type, field.default, field.metadata["help"], field.metadata.get("choices"))
+        if names is None or field.name in names:
+            _define(field.name, field.type, field.default, field.metadata["help"], field.metadata.get("choices"))
 
 
 def given_flags(config: type) -> dict[str, Any]:
     """The fields that were given on the command line, by name."""
-    names = [field.name for field in dataclasses.fields(config)]
+    names = [field.name for field in dataclasses.fields(config) if field.name in flags.FLAGS]
     given = {name: flags.FLAGS[name].value for name in names if flags.FLAGS[name].present}
     return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
 
@@ -105,11 +109,15 @@ def _define(name: str, kind: Any, default: Any, help: str, choices: Sequence[str
         parser = _PARSERS[typing.get_args(kind)[0]]()
         flags.DEFINE(_ListParser(parser), name, list(default), help, serializer=_ListSerializer())
         return
-    {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}[kind](
-        name, default, help
-    )
+    _DEFINE[kind](name, default, help)
 
 
+_DEFINE: dict[type, Callable[..., Any]] = {
+    bool: flags.DEFINE_bool,
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    str: flags.DEFINE_string,
+}
 _PARSERS = {bool: flags.BooleanParser, int: flags.IntegerParser, float: flags.FloatParser}
 
 

@@ -68,8 +68,8 @@ def main(arguments: list[str]) -> int | None:
     writer = Writer(out, FLAGS.only or KINDS, found)
     model = load_best(arguments[0])
     console, progress, started = Console(highlight=False, soft_wrap=True), Progress(failures=problems), time.monotonic()
-    bar = {"console": console, "transient": True, "disable": not console.is_terminal}
-    frames = read(track(found, "predicting", **bar), progress)
+    bar = track(found, "predicting", console=console, transient=True, disable=not console.is_terminal)
+    frames = read(bar, progress)
     for name, image, prediction in predictions(model, frames, options, progress):
         writer.write(name, image, prediction, model.spec)
         progress.images += 1

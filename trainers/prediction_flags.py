@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from mtl_keras.inference import Options
 
 FLAGS = flags.FLAGS
+flags.disclaim_key_flags()
 
 
 def define(batch_size: int = 1) -> None:

@@ -23,14 +23,12 @@ from mtl_keras.data.pools import ordered_map
 from mtl_keras.data.spec import DataSpec
 from mtl_keras.errors import UserError
 
-SPLITS = ("train", "val", "test")
-
 _EXAMPLES_A_SHARD = 1000
 
 logger = logging.getLogger(__name__)
 
 
-class ExampleBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class ExampleBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg] # untyped
     """A TFDS builder that says where samples are and how one is read; the rest is here.
 
     Preparing needs no TensorFlow: TFDS's own shuffling writer asks for it beyond 1 GB a split, so examples are written
@@ -44,6 +42,10 @@ class ExampleBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     VERSION = tfds.core.Version("1.0.0")
     # Worker processes for Python-bound samples, threads for those that Pillow reads.
     PROCESSES = False
+
+    def __init_subclass__(cls, **kwargs: Any):
+        # TFDS has a dataset of the same name as one of ours, and its registry takes a name once.
+        super().__init_subclass__(skip_registration=True, **kwargs)
 
     def __init__(self, *, skip_bad_files: bool = False, **kwargs: Any):
         self.skip_bad_files = skip_bad_files

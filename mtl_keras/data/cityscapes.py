@@ -18,10 +18,10 @@ from PIL import Image
 
 from mtl_keras.data import images, raw_files
 from mtl_keras.data.archives import SourceFile, find_files
-from mtl_keras.data.builder import SPLITS, ExampleBuilder
+from mtl_keras.data.builder import ExampleBuilder
 from mtl_keras.data.examples import Example, depth_sums, missing_depth, missing_semseg
 from mtl_keras.data.images import BadFile
-from mtl_keras.data.spec import CITYSCAPES_COLORS, IGNORE_LABEL, DataSpec
+from mtl_keras.data.spec import CITYSCAPES_COLORS, IGNORE_LABEL, SPLITS, DataSpec
 from mtl_keras.errors import UserError
 
 # Label ids of cityscapesScripts (helpers/labels.py), in the order of their train ids; all others are ignored.
@@ -64,7 +64,7 @@ class CityscapesConfig(tfds.core.BuilderConfig):
     def from_source(
         cls,
         data_dir: Path,
-        size: tuple[int, int] | None = (512, 1024),
+        image_size: tuple[int, int] | None = (512, 1024),
         depth_range: tuple[float, float] = (4.0, 300.0),
     ) -> "CityscapesConfig":
         """Finds the frames of a folder; the configuration is named by the fingerprint of its files.
@@ -72,9 +72,10 @@ class CityscapesConfig(tfds.core.BuilderConfig):
         Raises:
             UserError: no image in any split, or an option that makes no sense.
         """
+        size = image_size
         if size is not None and not (len(size) == 2 and all(1 <= side <= images.MAX_SIDE for side in size)):
-            raise UserError(f"size {size}: expected (height, width), each 1 to {images.MAX_SIDE}")
-        if not 0 < depth_range[0] < depth_range[1]:
+            raise UserError(f"image_size {size}: expected height and width, each 1 to {images.MAX_SIDE}")
+        if len(depth_range) != 2 or not 0 < depth_range[0] < depth_range[1]:
             raise UserError(f"depth_range {depth_range}: expected two rising numbers of metres")
         files = find_files(data_dir, _FOLDERS)
         frames = {split: found for split in SPLITS if (found := _find_frames(files, split))}
@@ -88,7 +89,7 @@ class CityscapesConfig(tfds.core.BuilderConfig):
         return cls(name=f"{sizes}-{fingerprint}", size=size, depth_range=depth_range, frames=frames)
 
 
-class Cityscapes(ExampleBuilder, skip_registration=True):
+class Cityscapes(ExampleBuilder):
     """Cityscapes with both labels: train ids, and the raw disparity codes with each frame's own baseline · fx.
 
     Kept as codes, depth is as exact as the camera file. TFDS has a builder of the same name, but no configuration of
@@ -129,13 +130,13 @@ def read_frame(frame: Frame, size: tuple[int, int] | None, depth_range: tuple[fl
     bad: list[BadFile] = []
     rgb = raw_files.attempt(bad, _read_rgb, frame.image)
     label_file = frame.label_ids or frame.train_ids
-    labels = raw_files.attempt(bad, _read_labels, frame) if label_file else None
+    labels = raw_files.attempt(bad, _read_labels, label_file, label_file is frame.label_ids) if label_file else None
     codes = raw_files.attempt(bad, _read_disparity, frame.disparity) if frame.disparity else None
     scale = raw_files.attempt(bad, _read_camera, frame) if frame.disparity else 1.0
     for file, array in ((label_file, labels), (frame.disparity, codes)):
         if rgb is not None and array is not None and array.shape != rgb.shape[:2]:
             bad.append(raw_files.size_mismatch(file, array, frame.image, rgb))
-    if bad:
+    if bad or rgb is None or scale is None:
         return bad
     if size is not None and (size[0] < rgb.shape[0] or size[1] < rgb.shape[1]):
         size = min(size[0], rgb.shape[0]), min(size[1], rgb.shape[1])
@@ -187,12 +188,11 @@ def _read_rgb(file: SourceFile) -> np.ndarray:
     return np.asarray(image)
 
 
-def _read_labels(frame: Frame) -> np.ndarray:
-    file = frame.label_ids or frame.train_ids
+def _read_labels(file: SourceFile, are_label_ids: bool) -> np.ndarray:
     image = images.open_image(file.read(), file)
     images.require_mode(image, ("L", "P"), "8-bit grey or palette", file)
     labels = np.asarray(image)
-    if frame.label_ids is None:
+    if not are_label_ids:
         raw_files.check_labels(labels, len(CITYSCAPES_COLORS), file)
         return labels
     raw_files.check_labels(labels, _NUM_IDS, file)
@@ -212,7 +212,7 @@ def _read_camera(frame: Frame) -> float:
     try:
         camera = json.loads(frame.camera.read())
         scale = float(camera["extrinsic"]["baseline"]) * float(camera["intrinsic"]["fx"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BadFile(frame.camera, "no JSON with extrinsic.baseline and intrinsic.fx") from error
     if not (math.isfinite(scale) and scale > 0):
         raise BadFile(frame.camera, f"baseline · fx is {scale}, expected a positive number")

@@ -1,5 +1,6 @@
 """A prepared split, read sample by sample."""
 
+import errno
 import functools
 import hashlib
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 from mtl_keras.data.depth_encoding import decode_depth
 from mtl_keras.data.examples import ENCODED_IMAGES, decode_example
 from mtl_keras.data.spec import DataSpec
-from mtl_keras.errors import UserError
+from mtl_keras.errors import UserError, first_line
 
 
 class Dataset:
@@ -86,10 +87,17 @@ class Dataset:
 
         Raises:
             IndexError: no such sample.
+            OSError: the prepared files are gone or damaged.
         """
         if not 0 <= index < self._length:
             raise IndexError(f"sample {index} of {self._length}")
-        return self._source[index]
+        try:
+            example = self._source[index]
+        except Exception as error:  # the reader raises what the bytes lead to
+            raise OSError(errno.EIO, f"prepared data cannot be read ({first_line(error)})", str(self.path)) from error
+        if example["id"] is None:
+            raise OSError(errno.EIO, "prepared data is gone or damaged", str(self.path))
+        return example
 
     def id(self, index: int) -> str:
         """A sample's id, without decoding it."""

@@ -13,10 +13,10 @@
     depth_range = [0.5, 80.0]                               # metres; what lies outside is invalid
 """
 
-import colorsys
 import dataclasses
 import functools
 import json
+import math
 import re
 import tomllib
 from collections.abc import Callable, Sequence
@@ -26,13 +26,14 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from mtl_keras.data import raw_files
-from mtl_keras.data.builder import SPLITS, ExampleBuilder
+from mtl_keras.data.builder import ExampleBuilder
 from mtl_keras.data.depth_encoding import ENCODINGS
 from mtl_keras.data.examples import Example
 from mtl_keras.data.images import BadFile
 from mtl_keras.data.raw_files import FileRules, RawSample
-from mtl_keras.data.spec import CITYSCAPES_COLORS, IGNORE_LABEL, DataSpec
-from mtl_keras.errors import UserError
+from mtl_keras.data.spec import CITYSCAPES_COLORS, IGNORE_LABEL, SPLITS, Color, DataSpec, color_of
+from mtl_keras.errors import UserError, first_line, on_one_line
+from mtl_keras.files import as_tuples
 
 _DESCRIPTIONS = ("dataset.toml", "dataset.json")
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -44,7 +45,7 @@ class Description:
 
     classes: tuple[str, ...]
     name: str = "folder"
-    palette: tuple[tuple[int, int, int], ...] = ()
+    palette: tuple[Color, ...] = ()
     images: str = "{split}/images/{id}.*"
     labels: str = "{split}/labels/{id}.png"
     depth: str = "{split}/depth/{id}.png"
@@ -62,19 +63,22 @@ class Description:
         try:
             text = path.read_text(encoding="utf-8")
             facts = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path} cannot be read ({error}): mend it") from error
+        except (OSError, ValueError, RecursionError) as error:
+            raise UserError(f"{path} cannot be read ({first_line(error)}): mend it") from error
         known = {field.name for field in dataclasses.fields(cls)}
         if not isinstance(facts, dict) or not set(facts) <= known:
-            strange = ", ".join(sorted(set(facts) - known)) if isinstance(facts, dict) else "no table"
+            strange = on_one_line(", ".join(sorted(set(facts) - known))) if isinstance(facts, dict) else "no table"
             raise UserError(f"{path} has {strange}: expected only {', '.join(sorted(known))}")
         try:
-            return cls(**_as_tuples(facts))
+            return cls(**as_tuples(facts))
         except (TypeError, ValueError) as error:
-            raise UserError(f"{path}: {error}") from error
+            raise UserError(f"{path}: {on_one_line(error)}") from error
 
     def __post_init__(self):
-        count = len(self.classes)
+        for key in ("name", "images", "labels", "depth", "depth_encoding"):
+            if not isinstance(getattr(self, key), str):
+                raise ValueError(f"{key} is {getattr(self, key)!r}, expected a text")
+        count = len(self.classes) if isinstance(self.classes, tuple) else 0
         if not 1 <= count <= IGNORE_LABEL or not all(isinstance(name, str) for name in self.classes):
             raise ValueError(f"classes has {count} entries, expected 1 to {IGNORE_LABEL} names")
         if not self.palette:
@@ -84,11 +88,13 @@ class Description:
         for key in ("images", "labels", "depth"):
             if getattr(self, key).count("{id}") != 1:
                 raise ValueError(f'{key} is "{getattr(self, key)}", expected a path with {{id}} once')
+            if Path(getattr(self, key)).is_absolute() or ".." in Path(getattr(self, key)).parts:
+                raise ValueError(f'{key} is "{getattr(self, key)}", expected a path within the folder')
         if self.depth_encoding not in ENCODINGS:
             raise ValueError(f'depth_encoding is "{self.depth_encoding}", expected one of {", ".join(ENCODINGS)}')
-        if not self.depth_scale > 0:
+        if not 0 < self.depth_scale < math.inf:
             raise ValueError(f"depth_scale is {self.depth_scale}, expected a positive number")
-        if len(self.depth_range) != 2 or not 0 < self.depth_range[0] < self.depth_range[1]:
+        if len(self.depth_range) != 2 or not 0 < self.depth_range[0] < self.depth_range[1] < math.inf:
             raise ValueError(f"depth_range is {self.depth_range}, expected two rising numbers of metres")
 
     def spec(self) -> DataSpec:
@@ -126,7 +132,7 @@ class FolderConfig(tfds.core.BuilderConfig):
         return cls(name=raw_files.fingerprint(data_dir, [described[0], *files]), facts=facts, samples=samples)
 
 
-class Folder(ExampleBuilder, skip_registration=True):
+class Folder(ExampleBuilder):
     """A user's own dataset."""
 
     def data_spec(self) -> DataSpec:
@@ -144,12 +150,11 @@ class Folder(ExampleBuilder, skip_registration=True):
         return functools.partial(raw_files.read_example, rules=rules)
 
 
-def default_palette(classes: Sequence[str]) -> tuple[tuple[int, int, int], ...]:
+def default_palette(classes: Sequence[str]) -> tuple[Color, ...]:
     """Colours for classes that were given none: Cityscapes' own where the name is known, else evenly spaced hues."""
-    spaced = [colorsys.hsv_to_rgb(i / len(classes), 0.65, 0.9 - 0.25 * (i % 2)) for i in range(len(classes))]
     return tuple(
-        CITYSCAPES_COLORS.get(name) or tuple(round(255 * part) for part in color)
-        for name, color in zip(classes, spaced, strict=True)
+        CITYSCAPES_COLORS.get(name) or color_of(index / len(classes), 0.65, 0.9 - 0.25 * (index % 2))
+        for index, name in enumerate(classes)
     )
 
 
@@ -178,11 +183,3 @@ def _matches(root: Path, pattern: str) -> dict[str, Path]:
 
 def _is_color(color: Any) -> bool:
     return len(color) == 3 and all(isinstance(part, int) and 0 <= part <= 255 for part in color)
-
-
-def _as_tuples(facts: dict[str, Any]) -> dict[str, Any]:
-    return {key: _as_tuple(value) for key, value in facts.items()}
-
-
-def _as_tuple(value: Any) -> Any:
-    return tuple(map(_as_tuple, value)) if isinstance(value, list) else value

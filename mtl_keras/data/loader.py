@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import gc
+import logging
 import os
 import threading
 import time
@@ -21,6 +22,8 @@ from mtl_keras.data.pipeline import Collate, Fetch, IndexSource, index_order, pr
 from mtl_keras.data.pools import hidden_main_module
 from mtl_keras.data.views import View
 from mtl_keras.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 Batch = tuple[np.ndarray, dict[str, np.ndarray]]
 
@@ -164,16 +167,27 @@ class Loader(keras.utils.PyDataset):
                 return batch
         if not self._running or step != self._next_step:
             self._start(step)
-        # Grain starts one worker process after the other, with the first batch of each.
-        starting = step - self._first_step < self.worker_processes
-        with hidden_main_module() if starting else contextlib.nullcontext():
-            batch = next(self._running[0])
+        try:
+            batch = self._next(step)
+        except RuntimeError as error:
+            if "terminated unexpectedly" not in str(error):
+                raise
+            # The order follows from the step, so nothing is lost with a worker; a second time in a row is no accident.
+            logger.warning("a worker process of the loader was killed; the batches from step %d are read again", step)
+            self._start(step)
+            batch = self._next(step)
         if self.worker_processes:
             # Grain's shared memory must not outlive Grain, and Keras may hold a batch until the program ends.
             batch = keras.tree.map_structure(np.array, batch)
         self._next_step = step + 1
         self._recent.append((step, batch))
         return batch
+
+    def _next(self, step: int) -> Batch:
+        # Grain starts one worker process after the other, with the first batch of each.
+        starting = step - self._first_step < self.worker_processes
+        with hidden_main_module() if starting else contextlib.nullcontext():
+            return next(self._running[0])
 
     def _start(self, step: int) -> None:
         _close(self._running, self.worker_processes)

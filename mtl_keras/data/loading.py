@@ -8,6 +8,7 @@ from typing import Any
 
 from mtl_keras.data.dataset import Dataset
 from mtl_keras.data.folders import locked, remove_all
+from mtl_keras.data.spec import SPLITS
 from mtl_keras.errors import UserError
 
 NAMES = ("streets", "miniscapes", "cityscapes", "folder")
@@ -35,18 +36,26 @@ def load(
         prepared_dir: where prepared data is kept; by default TFDS's folder (`TFDS_DATA_DIR`, or
             `~/tensorflow_datasets`).
         skip_bad_files: go on without the samples that have a bad file, instead of listing these files in an error.
-        **options: of the dataset: `size` and `depth_range` for cityscapes.
+        **options: of the dataset: `image_size` and `depth_range` for cityscapes.
 
     Raises:
         UserError: unknown name, split or option, missing source, files that cannot be used, or a full disk.
     """
     builder = make_builder(name, data_dir=data_dir, prepared_dir=prepared_dir, skip_bad_files=skip_bad_files, **options)
-    if not isinstance(builder, Path):
-        prepare(builder)
-        builder = Path(builder.data_path)
-    dataset = Dataset(builder, split)
+    dataset = Dataset(_prepared(builder), split)
     _report_bad_files(dataset, skip_bad_files)
     return dataset
+
+
+def load_all(name: str, *, skip_bad_files: bool = False, **arguments: Any) -> dict[str, Dataset]:
+    """Opens every split that a dataset has, by name; arguments and errors are those of `load`."""
+    import tensorflow_datasets as tfds
+
+    path = _prepared(make_builder(name, skip_bad_files=skip_bad_files, **arguments))
+    prepared = tfds.builder_from_directory(path).info.splits
+    datasets = {split: Dataset(path, split) for split in SPLITS if split in prepared}
+    _report_bad_files(next(iter(datasets.values())), skip_bad_files)
+    return datasets
 
 
 def make_builder(
@@ -65,12 +74,14 @@ def make_builder(
     dataset, _, config = name.partition("/")
     if dataset not in NAMES or (config and dataset != "streets"):
         raise UserError(f'unknown dataset "{name}": expected one of {", ".join(NAMES)}')
-    shared = {"skip_bad_files": skip_bad_files}
+    shared: dict[str, Any] = {"skip_bad_files": skip_bad_files}
     if prepared_dir is not None:
         shared["data_dir"] = os.path.expanduser(prepared_dir)
     if dataset == "streets":
         return _streets(config or "demo", options, shared)
     if data_dir is None:
+        if options:
+            raise UserError(f"{dataset} needs data_dir where {', '.join(options)} is given: add --data_dir=PATH")
         return _only_preparation(dataset, prepared_dir)
     data_dir = Path(data_dir).expanduser()
     if not data_dir.is_dir():
@@ -99,6 +110,14 @@ def prepare(builder: Any) -> None:
         raise UserError(
             f"cannot prepare {builder.name} in {path.parent} ({reason}): choose another folder with --prepared_dir"
         ) from error
+
+
+def _prepared(builder: Any) -> Path:
+    """Where a builder's dataset lies, prepared."""
+    if isinstance(builder, Path):
+        return builder
+    prepare(builder)
+    return Path(builder.data_path)
 
 
 def _is_prepared(path: Path) -> bool:

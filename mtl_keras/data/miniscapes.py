@@ -13,11 +13,11 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from mtl_keras.data import raw_files
-from mtl_keras.data.builder import SPLITS, ExampleBuilder
+from mtl_keras.data.builder import ExampleBuilder
 from mtl_keras.data.examples import Example
 from mtl_keras.data.images import BadFile
 from mtl_keras.data.raw_files import FileRules, RawSample
-from mtl_keras.data.spec import MINISCAPES, DataSpec
+from mtl_keras.data.spec import MINISCAPES, SPLITS, DataSpec
 from mtl_keras.errors import UserError
 
 _IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
@@ -47,7 +47,7 @@ class MiniscapesConfig(tfds.core.BuilderConfig):
         return cls(name=raw_files.fingerprint(data_dir, files), samples=samples)
 
 
-class Miniscapes(ExampleBuilder, skip_registration=True):
+class Miniscapes(ExampleBuilder):
     """Miniscapes with both labels; the spec keeps the published depth statistics, the measured ones lie beside them."""
 
     measures_depth = False

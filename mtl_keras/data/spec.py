@@ -5,6 +5,9 @@ import dataclasses
 from typing import Any
 
 IGNORE_LABEL = 255
+SPLITS = ("train", "val", "test")
+
+Color = tuple[int, int, int]
 
 # Cityscapes' 19 evaluation classes, in the order of their train ids, with the colours of the benchmark
 # (https://www.cityscapes-dataset.com).
@@ -46,7 +49,7 @@ class DataSpec:
 
     name: str
     classes: tuple[str, ...] = tuple(CITYSCAPES_COLORS)
-    palette: tuple[tuple[int, int, int], ...] = tuple(CITYSCAPES_COLORS.values())
+    palette: tuple[Color, ...] = tuple(CITYSCAPES_COLORS.values())
     depth_mean: float = 27.0727
     depth_std: float = 29.1264
     depth_range: tuple[float, float] = (4.0, 300.0)
@@ -72,10 +75,16 @@ class DataSpec:
 MINISCAPES = DataSpec("miniscapes")
 
 
+def color_of(hue: float, saturation: float, value: float) -> Color:
+    """RGB 0–255 of a hue, a saturation and a value, all 0–1."""
+    red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
 def numbered_classes(num_classes: int) -> DataSpec:
     """A spec for classes that have no names, in colours spread around the wheel; depth as in Miniscapes."""
     # The golden ratio keeps neighbours far apart, however many there are.
     hues = [(index * 0.618034) % 1.0 for index in range(num_classes)]
-    palette = tuple(tuple(round(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.65, 0.9)) for hue in hues)
+    palette = tuple(color_of(hue, 0.65, 0.9) for hue in hues)
     names = tuple(f"class {index}" for index in range(num_classes))
     return dataclasses.replace(MINISCAPES, name="numbered", classes=names, palette=palette)

@@ -3,7 +3,6 @@
 import collections
 import dataclasses
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from tqdm import tqdm
 from mtl_keras.data.dataset import Dataset
 from mtl_keras.data.pools import ordered_map
 from mtl_keras.data.spec import IGNORE_LABEL
+from mtl_keras.files import as_tuples, write_json
 
 HISTOGRAM_BINS = 64
 
@@ -54,7 +54,7 @@ class Statistics:
     @classmethod
     def from_dict(cls, facts: dict[str, Any]) -> "Statistics":
         """Reads what `to_dict` wrote, lists in the place of tuples included."""
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()})
+        return cls(**as_tuples(facts))
 
 
 def measure_statistics(dataset: Dataset) -> Statistics:
@@ -107,18 +107,22 @@ def measure_statistics(dataset: Dataset) -> Statistics:
 
 
 def store_statistics(dataset: Dataset, statistics: Statistics) -> Path:
-    """Writes the statistics beside the prepared data, and returns where."""
+    """Writes the statistics beside the prepared data, and returns where.
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
     path = _path(dataset)
-    beside = path.with_suffix(f".{os.getpid()}.tmp")
-    beside.write_text(json.dumps(statistics.to_dict(), indent=2, ensure_ascii=False), encoding="utf-8")
-    beside.replace(path)
+    write_json(path, statistics.to_dict())
     return path
 
 
 def stored_statistics(dataset: Dataset) -> Statistics | None:
-    """The statistics kept with the prepared data, or None if they were not measured yet."""
-    path = _path(dataset)
-    return Statistics.from_dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+    """The statistics kept with the prepared data, or None if there are none that can be read."""
+    try:
+        return Statistics.from_dict(json.loads(_path(dataset).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None  # missing, or of another version: it can be measured again
 
 
 def _path(dataset: Dataset) -> Path:

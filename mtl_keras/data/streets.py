@@ -39,7 +39,7 @@ def _config(name: str, size: tuple[int, int], train: int, val: int, test: int) -
     return StreetsConfig(name=name, description=f"{size[0]}×{size[1]} px", size=size, counts=counts)
 
 
-class Streets(ExampleBuilder, skip_registration=True):
+class Streets(ExampleBuilder):
     """Rendered street scenes with all 19 Cityscapes classes and exact depth."""
 
     PROCESSES = True

@@ -121,7 +121,7 @@ def test_archives_are_read_in_place(tree, tmp_path):
 
 
 def test_a_smaller_size_averages_rgb_and_keeps_depth_exact(tree, tmp_path):
-    dataset = data.load("cityscapes", "val", data_dir=tree, prepared_dir=tmp_path / "prepared", size=(32, 64))
+    dataset = data.load("cityscapes", "val", data_dir=tree, prepared_dir=tmp_path / "prepared", image_size=(32, 64))
     sample = dataset[0]
     image, semseg, metres = truth(tree, "val", "lindau_000000_000019")
     average = image.reshape(32, 2, 64, 2, 3).mean((1, 3))

@@ -100,7 +100,7 @@ def test_processes_share_every_step(prepared, count):
         Loader(prepared["train"], 6 // count, CROP, seed=5, process_index=i, process_count=count) for i in range(count)
     ]
     assert {len(part) for part in parts} == {len(whole)}
-    for step in range(len(whole)):
+    for step in range(2 * len(whole)):
         names = [name for part in parts for name in part.ids(step)]
         assert sorted(names) == sorted(whole.ids(step))
         # Randomness belongs to the position in the order, so the same crops are seen, whoever cuts them.

@@ -152,8 +152,8 @@ def test_wrong_places_and_splits_are_refused(miniscapes_dir, tmp_path):
         data.load("miniscapes", "train", data_dir=tmp_path / "empty", prepared_dir=tmp_path)
     with pytest.raises(UserError, match='no split "night": expected one of'):
         data.load("miniscapes", "night", data_dir=miniscapes_dir, prepared_dir=tmp_path / "prepared")
-    with pytest.raises(UserError, match="does not take the options size"):
-        data.load("miniscapes", "train", data_dir=miniscapes_dir, prepared_dir=tmp_path / "prepared", size=(1, 2))
+    with pytest.raises(UserError, match="does not take the options image_size"):
+        data.load("miniscapes", "train", data_dir=miniscapes_dir, prepared_dir=tmp_path / "prepared", image_size=(1, 2))
 
 
 SLOW_PREPARATION = """

@@ -33,3 +33,11 @@ def test_a_split_without_labels_has_no_depth(prepared):
     statistics = data.measure_statistics(prepared["test"])
     assert (statistics.missing_semseg, statistics.missing_depth) == (2, 2)
     assert statistics.depth_pixels == 0 and statistics.depth_mean == 0
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"samples": 3}', '{"of": "another version"}'])
+def test_statistics_that_cannot_be_read_are_none(miniscapes_dir, tmp_path, content):
+    dataset = data.load("miniscapes", "val", data_dir=miniscapes_dir, prepared_dir=tmp_path)
+    path = data.store_statistics(dataset, data.measure_statistics(dataset))
+    path.write_text(content)
+    assert data.stored_statistics(dataset) is None

@@ -1,0 +1,23 @@
+"""What a command says of itself."""
+
+import dataclasses
+
+import pytest
+
+from trainers.config import SOURCE, RunConfig
+
+
+@pytest.mark.parametrize(
+    "name, flags",
+    [
+        ("fit", [field.name for field in dataclasses.fields(RunConfig)] + ["resume"]),
+        ("data", [*SOURCE, "split", "out"]),
+        ("predict", ["window", "overlap", "tta", "out"]),
+    ],
+)
+def test_help_lists_every_flag_of_the_command_and_no_other(name, flags, command):
+    said = command(name, "--help").communicate(timeout=120)[0]
+    assert {flag for flag in flags if f"--{flag}:" not in said and f"--[no]{flag}:" not in said} == set()
+    assert "--alsologtostderr" not in said
+    if name != "fit":
+        assert "--learning_rate:" not in said

@@ -1,0 +1,81 @@
+"""A look at a dataset: `python -m trainers.data --dataset NAME [--data_dir DIR]`.
+
+Prints how many samples there are, how frequent each class is, how depth is distributed, which labels are missing and
+which files are bad, and draws some samples: image, classes with a legend, depth with a bar in metres. What was measured
+is kept with the prepared data (`statistics-<split>.json`) and read from there the next time.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from absl import flags
+
+from mtl_keras.errors import UserError
+from trainers import cli
+from trainers.config import SOURCE, RunConfig
+
+if TYPE_CHECKING:
+    from mtl_keras.data import Dataset, Statistics
+
+FLAGS = flags.FLAGS
+
+cli.define_flags(RunConfig, SOURCE)
+flags.DEFINE_list("split", None, "splits to look at; all by default")
+flags.DEFINE_integer("samples", 6, "how many samples to draw, evenly spread over a split", lower_bound=1)
+flags.DEFINE_string("out", None, "folder for the pictures; beside the prepared data by default")
+
+
+def main(arguments: list[str]) -> None:
+    del arguments
+    from rich.console import Console
+
+    from mtl_keras import data
+    from trainers import data_report
+
+    out = Path(FLAGS.out) if FLAGS.out else None
+    if out and out.exists() and not out.is_dir():
+        raise UserError(f"out: {out} is a file; give a folder")
+    config = RunConfig(**cli.given_flags(RunConfig))
+    datasets = data.load_all(config.dataset, **config.source)
+    chosen = _chosen(datasets, FLAGS.split)
+    statistics = {split: _statistics(dataset) for split, dataset in chosen.items()}
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(data_report.describe(chosen, statistics))
+    for split, dataset in chosen.items():
+        path = (out or dataset.path) / f"samples-{split}.png"
+        _write(path, data_report.draw(dataset, FLAGS.samples))
+        console.print(f"picture     {path}")
+
+
+def _chosen(datasets: Mapping[str, "Dataset"], names: list[str] | None) -> dict[str, "Dataset"]:
+    if unknown := [name for name in names or () if name not in datasets]:
+        raise UserError(f"split: '{unknown[0]}' is none of the dataset's; use one or more of {', '.join(datasets)}")
+    return {name: datasets[name] for name in names or datasets}
+
+
+def _statistics(dataset: "Dataset") -> "Statistics":
+    """What was measured before, or is now."""
+    from mtl_keras import data
+
+    found = data.stored_statistics(dataset)
+    if found is None:
+        found = data.measure_statistics(dataset)
+        try:
+            data.store_statistics(dataset, found)
+        except OSError as error:
+            print(f"{dataset.path}: the statistics cannot be kept there ({error.strerror}); they are shown alone")
+    return found
+
+
+def _write(path: Path, figure: Any) -> None:
+    from mtl_keras import viz
+
+    try:
+        viz.save_figure(path, figure, dpi=110)
+    except OSError as error:
+        raise UserError(f"out: {path} cannot be written ({error.strerror}); give another --out") from None
+
+
+if __name__ == "__main__":
+    cli.launch(main)
