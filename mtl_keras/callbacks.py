@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 from mtl_keras import viz
+from mtl_keras.errors import UserError, first_line
 from mtl_keras.event_writer import EventWriter
 from mtl_keras.files import write_text
 
@@ -91,9 +92,12 @@ class MetricsTable(keras.callbacks.Callback):
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """The rows of a `metrics.csv`."""
-    with open(path, newline="", encoding="utf-8") as file:
-        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    """The rows of a `metrics.csv`; raises `UserError` where it is another table."""
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    except (ValueError, TypeError, csv.Error) as error:
+        raise UserError(f"{path}: not a table of metrics ({first_line(error)}); restore it, or remove it") from None
 
 
 class TensorBoard(keras.callbacks.Callback):
@@ -125,17 +129,27 @@ class Pictures(keras.callbacks.Callback):
         labels: a dict with the images' `semseg` and `depth`.
         folder: where the PNG files go.
         writer: where TensorBoard's copies go.
+        predict: takes images to their predictions; `model.predict` if not given.
     """
 
-    def __init__(self, images: np.ndarray, labels: Mapping[str, np.ndarray], folder: Path, writer: EventWriter):
+    def __init__(
+        self,
+        images: np.ndarray,
+        labels: Mapping[str, np.ndarray],
+        folder: Path,
+        writer: EventWriter,
+        predict: Callable[[np.ndarray], dict[str, np.ndarray]] | None = None,
+    ):
         super().__init__()
+        self.predict = predict or (lambda images: self.model.predict(images, batch_size=len(images), verbose=0))
         self.images = images
         self.labels = labels
         self.folder = folder
         self.writer = writer
 
     def on_epoch_end(self, epoch, logs=None):
-        predictions = self.model.predict(self.images, batch_size=len(self.images), verbose=0)
+        predictions = dict(self.predict(self.images))
+        predictions["depth"] = np.clip(predictions["depth"], *self.model.spec.depth_range)
         grid = viz.prediction_grid(self.images, self.labels, predictions, self.model.spec)
         viz.save_png(self.folder / f"epoch_{epoch + 1:03d}.png", grid)
         self.writer.image("predictions", grid, step=epoch + 1)

@@ -15,7 +15,8 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from mtl_keras.errors import UserError
+from mtl_keras.backend import assign_total
+from mtl_keras.errors import UserError, first_line
 from mtl_keras.files import replacing
 
 # bfloat16 and other types that NumPy lacks do not occur: Keras keeps its variables in float32 under every policy.
@@ -65,7 +66,7 @@ def assign(variables: Mapping[str, keras.Variable], arrays: State) -> None:
                 "model; they are of another model, build that one"
             )
     for name, variable in variables.items():
-        variable.assign(arrays[name])
+        assign_total(variable, arrays[name])
 
 
 def _named(groups: Mapping[str, list[keras.Variable]]) -> dict[str, keras.Variable]:
@@ -94,8 +95,8 @@ def read_tensors(path: Path) -> tuple[State, dict[str, Any]]:
             return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; give the path of a .safetensors file") from None
-    except (safetensors.SafetensorError, OSError, json.JSONDecodeError) as error:
-        raise UserError(f"{path}: not a whole safetensors file ({error}); get it again") from None
+    except (safetensors.SafetensorError, OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{path}: not a whole safetensors file ({first_line(error)}); get it again") from None
 
 
 class StateFiles:
@@ -137,7 +138,7 @@ class StateFiles:
 
     def _whole(self, path: Path) -> bool:
         match = _NAME.fullmatch(path.name)
-        return bool(match) and _checksum(path.read_bytes()) == match[2]
+        return match is not None and _checksum(path.read_bytes()) == match[2]
 
 
 def _checksum(content: bytes) -> str:

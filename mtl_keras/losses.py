@@ -66,10 +66,10 @@ class DepthLoss(keras.losses.Loss):
 
     def call(self, y_true, y_pred):
         valid, depth = valid_depth(y_true)
-        errors = ops.where(valid, (y_pred - depth) / self.std, 0.0)
-        pixels = ops.sum(ops.cast(valid, "float32"), axis=(1, 2, 3))
+        errors = ops.where(valid, (y_pred - ops.cast(depth, y_pred.dtype)) / self.std, 0.0)
+        pixels = ops.sum(ops.cast(valid, errors.dtype), axis=(1, 2, 3))
         means = ops.sum(ops.square(errors), axis=(1, 2, 3)) / ops.maximum(pixels, 1.0)
-        images = ops.sum(ops.cast(pixels > 0, "float32"))
+        images = ops.sum(ops.cast(pixels > 0, errors.dtype))
         return ops.sum(means) / ops.maximum(images, 1.0)
 
     def get_config(self):

@@ -22,13 +22,15 @@ class MeanIoU(keras.metrics.Metric):
     with up to 2^30 pixels an update.
 
     Args:
-        num_classes: number of classes; any label outside 0 … num_classes − 1 is ignored.
+        num_classes: number of classes; any label outside 0 … num_classes − 1 is ignored. Such a predicted id is a
+            miss of the true class, as a void one is for cityscapesScripts.
     """
 
     def __init__(self, num_classes: int, name: str = "miou", **kwargs):
         super().__init__(name=name, **kwargs)
         self.num_classes = num_classes
-        shape = (num_classes * num_classes,)
+        # A column more than classes, for predicted ids that are none.
+        shape = (num_classes * (num_classes + 1),)
         self.low = self.add_variable(shape, "zeros", dtype="int32", name="low")
         self.high = self.add_variable(shape, "zeros", dtype="int32", name="high")
 
@@ -39,8 +41,10 @@ class MeanIoU(keras.metrics.Metric):
         if len(y_pred.shape) > len(y_true.shape):
             y_pred = ops.argmax(y_pred, axis=-1)
         valid, labels = valid_labels(y_true, self.num_classes)
-        cells = labels * self.num_classes + ops.cast(y_pred, "int32")
-        spare = self.num_classes**2
+        predicted = ops.cast(y_pred, "int32")
+        is_class = ops.logical_and(predicted >= 0, predicted < self.num_classes)
+        cells = labels * (self.num_classes + 1) + ops.where(is_class, predicted, self.num_classes)
+        spare = self.num_classes * (self.num_classes + 1)
         cells = ops.reshape(ops.where(valid, cells, spare), (-1,))
         counts = ops.segment_sum(ops.ones_like(cells), cells, num_segments=spare + 1)[:-1]
         low = self.low + counts
@@ -49,15 +53,18 @@ class MeanIoU(keras.metrics.Metric):
 
     def result(self):
         high, low = (ops.cast(limb.value, "float32") for limb in (self.high, self.low))
-        matrix = ops.reshape(high * 2.0**LIMB_BITS + low, (self.num_classes, self.num_classes))
+        matrix = ops.reshape(high * 2.0**LIMB_BITS + low, (self.num_classes, self.num_classes + 1))
         both = ops.diagonal(matrix)
-        either = ops.sum(matrix, axis=0) + ops.sum(matrix, axis=1) - both
+        either = ops.sum(matrix, axis=0)[:-1] + ops.sum(matrix, axis=1) - both
         return 100.0 * ops.mean(both / ops.maximum(either, 1.0))
 
     def confusion_matrix(self) -> np.ndarray:
-        """The exact counts, (classes, classes) int64: a row a true class, a column a predicted one."""
+        """The exact counts, (classes, classes) int64: a row a true class, a column a predicted one.
+
+        What was predicted as none of the classes is not among them.
+        """
         high, low = (ops.convert_to_numpy(limb.value).astype(np.int64) for limb in (self.high, self.low))
-        return (high * 2**LIMB_BITS + low).reshape(self.num_classes, self.num_classes)
+        return (high * 2**LIMB_BITS + low).reshape(self.num_classes, -1)[:, :-1]
 
     def get_config(self):
         return {**super().get_config(), "num_classes": self.num_classes}

@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from mtl_keras.backend import share_of_batch
+from mtl_keras.backend.steps import undo_where_skipped
 from mtl_keras.data.spec import DataSpec
 from mtl_keras.inference import Options, Prediction, predict_images
 from mtl_keras.losses import DepthLoss, SegmentationLoss, valid_depth, valid_labels
@@ -28,8 +30,10 @@ class MultiTaskModel(keras.Model):
         architecture: the options that the model was built with, kept for those who load it.
     """
 
-    def __init__(self, inputs, outputs, name=None, *, spec: DataSpec, architecture=None, **kwargs):
+    def __init__(self, inputs, outputs, name=None, *, spec: DataSpec | None = None, architecture=None, **kwargs):
         super().__init__(inputs=inputs, outputs=outputs, name=name, **kwargs)
+        if spec is None:
+            spec, architecture = _facts_of(outputs)
         self.spec = spec
         self.architecture = dict(architecture or {})
         self.task_losses, self.task_weights = self._default_losses(), dict.fromkeys(TASKS, 0.5)
@@ -76,7 +80,7 @@ class MultiTaskModel(keras.Model):
             losses = [self.task_losses[task](y[task], y_pred[name]) for name in self.predictions_of(task)]
             loss = sum(losses) / len(losses)
             self.task_loss_means[task].update_state(loss, weights[task])
-            total = total + self.task_weights[task] * loss
+            total = total + self.task_weights[task] * share_of_batch(loss, weights[task])
         return sum(self.losses, total)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
@@ -96,9 +100,30 @@ class MultiTaskModel(keras.Model):
             "grader": grader(miou, silog),
         }
 
-    def predict(self, *args, **kwargs):
-        """As `keras.Model.predict`, with depth clamped to the dataset's range."""
-        predictions = super().predict(*args, **kwargs)
+    def train_step(self, *arguments):
+        """As Keras', but a step that the optimizer skips leaves batch statistics and metrics as they were too."""
+        if getattr(self.optimizer, "skip_non_finite", False):
+            return undo_where_skipped(self, super().train_step, *arguments)
+        return super().train_step(*arguments)
+
+    def fit(self, *args, validation_data=None, validation_steps=None, **kwargs):
+        """As `keras.Model.fit`; of validation batches without end, one epoch is used."""
+        steps = _steps(validation_data, validation_steps)
+        return super().fit(*args, validation_data=validation_data, validation_steps=steps, **kwargs)
+
+    def evaluate(self, x=None, *args, steps=None, **kwargs):
+        """As `keras.Model.evaluate`; of batches without end, such as a training `Loader`'s, one epoch is used."""
+        return super().evaluate(x, *args, steps=_steps(x, steps), **kwargs)
+
+    def predict(self, x, *args, steps=None, **kwargs):
+        """As `keras.Model.predict`, with depth clamped to the dataset's range; one epoch of batches without end."""
+        return self._clamped(super().predict(x, *args, steps=_steps(x, steps), **kwargs))
+
+    def predict_on_batch(self, x):
+        """As `keras.Model.predict_on_batch`, with depth clamped to the dataset's range."""
+        return self._clamped(super().predict_on_batch(x))
+
+    def _clamped(self, predictions):
         for name in self.predictions_of("depth"):
             predictions[name] = np.clip(predictions[name], *self.spec.depth_range)
         return predictions
@@ -126,6 +151,13 @@ class MultiTaskModel(keras.Model):
         """The names of a task's predictions, the final one among them."""
         return [name for name in self.output if name == task or name.startswith(f"{task}_")]
 
+    def _run_through_graph(self, inputs, *args, **kwargs):
+        outputs = super()._run_through_graph(inputs, *args, **kwargs)
+        if isinstance(inputs, keras.KerasTensor):
+            # `keras.models.clone_model` makes a model of these and knows nothing of a spec.
+            outputs["semseg"].facts_of_model = self.spec, self.architecture
+        return outputs
+
     def get_config(self):
         # The policy of the model itself, which Keras leaves out, decides whether its losses are scaled for float16.
         facts = {"dtype": self.dtype_policy.name, "spec": self.spec.to_dict(), "architecture": dict(self.architecture)}
@@ -140,6 +172,20 @@ class MultiTaskModel(keras.Model):
         model = cls(graph.inputs[0], graph.output, name=graph.name, spec=spec, architecture=architecture)
         model.dtype_policy = dtype
         return model
+
+
+def _facts_of(outputs) -> tuple[DataSpec, dict]:
+    """The spec and the architecture of the model that outputs were cloned from."""
+    facts = getattr(outputs["semseg"], "facts_of_model", None)
+    if facts is None:
+        raise ValueError("spec: missing; give MultiTaskModel the DataSpec of its dataset")
+    return facts
+
+
+def _steps(data, steps: int | None) -> int | None:
+    """How many batches to ask for: one epoch's of a dataset whose batches go on without end."""
+    endless = isinstance(data, keras.utils.PyDataset) and data.num_batches is None
+    return len(data) if steps is None and endless else steps
 
 
 def _label_weights(labels, num_classes: int):

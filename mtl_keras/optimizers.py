@@ -24,22 +24,66 @@ class Group(NamedTuple):
     frozen_steps: int = 0
 
 
-class _TorchOptimizer:
-    """Coupled weight decay and parameter groups.
+class _TorchOptimizer(keras.optimizers.Optimizer):
+    """Coupled weight decay and parameter groups, averaged weights, and steps that are left out.
 
     `weight_decay`·w is added to the gradient of every trainable parameter, biases and batch norms included. `groups`
-    gives a `Group` to the parameters whose path begins so, such as `{"encoder/": Group(scale=0.1)}`. Both are part of
-    the config; a group's steps are counted by `iterations`, so training that is resumed goes on as it would have.
+    gives a `Group` to the parameters whose path begins so, such as `{"encoder/": Group(scale=0.1)}`. A group's steps
+    are counted by `iterations`, so training that is resumed goes on as it would have.
+
+    `gradient_accumulation_steps` and `global_clipnorm` are Keras' own: the weights move once in so many steps, by the
+    mean of their gradients, whose norm over all parameters is then clipped, before any weight decay.
+
+    `ema` keeps in `averages` an exponential moving average of the weights: after the n-th time that they moved,
+    average ← d·average + (1 − d)·w with d = min(ema, (n − 1)/(n + 8)), so that an average of few steps is not ruled by
+    the initial weights. Unlike with Keras' `use_ema`, nothing puts the averages into the model by itself.
+
+    With `skip_non_finite`, a step whose gradients' norm is not finite moves neither weights nor moments nor averages.
+    `skipped` counts such steps and `last_skipped` is the latest, from 0; the schedule's steps go on.
+
+    All of them are part of the config.
     """
 
-    def __init__(self, *args, weight_decay: float = 0.0, groups: Mapping[str, Group] | None = None, **kwargs):
+    def __init__(
+        self,
+        *args,
+        weight_decay: float = 0.0,
+        groups: Mapping[str, Group] | None = None,
+        ema: float | None = None,
+        skip_non_finite: bool = False,
+        **kwargs,
+    ):
+        if kwargs.get("use_ema"):
+            raise ValueError("use_ema: not supported by mtl_keras.optimizers; give ema=0.999 or another decay")
         super().__init__(*args, **kwargs)
         # Not in Keras' own `weight_decay`, which decays apart from the gradient.
         self.decay = weight_decay
         self.groups = {path: Group(**g) if isinstance(g, Mapping) else Group(*g) for path, g in (groups or {}).items()}
+        self.ema = ema
+        self.skip_non_finite = skip_non_finite
+        if skip_non_finite:
+            self.skipped = self.add_variable((), "zeros", dtype="int32", name="skipped")
+            self.last_skipped = self.add_variable((), "zeros", dtype="int32", name="last_skipped")
+        # Where a step may be left out: whether this one moves anything, on the device.
+        self._moves = None
+
+    @property
+    def iterations(self):
+        """How often the weights have moved."""
+        steps = self._iterations - self.skipped if self.skip_non_finite else self._iterations
+        return steps // self.gradient_accumulation_steps if self.gradient_accumulation_steps else steps
+
+    def pass_over(self) -> None:
+        """Counts a step that is left out, so that the schedule goes on as if it were done."""
+        self._iterations.assign_add(1)
 
     def build(self, variables):
         super().build(variables)
+        if self.ema is not None:
+            self.averages = self.add_optimizer_variables(variables, "average")
+            for average, variable in zip(self.averages, variables, strict=True):
+                # A copy: JAX gives a step the memory of its variables, each once.
+                average.assign(ops.copy(variable))
         paths = [variable.path for variable in variables]
         for prefix in self.groups:
             if not any(path.startswith(prefix) for path in paths):
@@ -48,6 +92,53 @@ class _TorchOptimizer:
         self._group_of = [
             next((group for prefix, group in self.groups.items() if path.startswith(prefix)), Group()) for path in paths
         ]
+
+    def _backend_apply_gradients(self, gradients, variables):
+        """A step, alike on all backends: what must not move keeps its value, and no step waits for the host."""
+        gradients = [self._unless_frozen(ops.cast(g, v.dtype), v) for g, v in zip(gradients, variables, strict=True)]
+        finite = ops.isfinite(_squared_norm(gradients)) if self.skip_non_finite else None
+        moves = finite
+        if self.gradient_accumulation_steps:
+            gradients, is_last = self._accumulated(gradients, variables, finite)
+            moves = is_last if finite is None else ops.logical_and(is_last, finite)
+        self._moves = moves
+        self._backend_update_step(self._clip_gradients(gradients), variables, self.learning_rate)
+        if self.ema is not None:
+            self._move_averages()
+        self._moves = None
+        if finite is not None:
+            self.skipped.assign_add(ops.cast(ops.logical_not(finite), "int32"))
+            before, now = (ops.cast(count, "int32") for count in (self.last_skipped, self._iterations))
+            self.last_skipped.assign(ops.where(finite, before, now))
+
+    def _accumulated(self, gradients, variables, finite):
+        """The mean gradients so far, and whether this step is the last of those that are summed."""
+        steps = self.gradient_accumulation_steps
+        taken = self._iterations - self.skipped if self.skip_non_finite else self._iterations
+        is_last = ops.equal((taken + 1) % steps, 0)
+        sums = [self._accumulated_gradients[self._get_variable_index(variable)] for variable in variables]
+        totals = [gradient + total for gradient, total in zip(gradients, sums, strict=True)]
+        for stored, total in zip(sums, totals, strict=True):
+            value = ops.where(is_last, ops.zeros_like(total), total)
+            stored.assign(value if finite is None else ops.where(finite, value, ops.convert_to_tensor(stored)))
+        return [total / steps for total in totals], is_last
+
+    def _move_averages(self):
+        moved = ops.cast(self.iterations, "float32")
+        share = 1.0 - ops.minimum(moved / (moved + 9.0), self.ema)
+        for variable, average in zip(self._trainable_variables, self.averages, strict=True):
+            self.assign(average, average + (variable - average) * ops.cast(share, average.dtype))
+
+    def assign(self, variable, value):
+        if self._moves is not None:
+            value = ops.where(self._moves, value, ops.convert_to_tensor(variable))
+        super().assign(variable, value)
+
+    def assign_sub(self, variable, value):
+        if self._moves is None:
+            super().assign_sub(variable, value)
+        else:
+            self.assign(variable, variable - value)
 
     def _group(self, variable) -> Group:
         return self._group_of[self._get_variable_index(variable)]
@@ -66,7 +157,17 @@ class _TorchOptimizer:
 
     def get_config(self):
         groups = {path: group._asdict() for path, group in self.groups.items()}
-        return {**super().get_config(), "weight_decay": self.decay, "groups": groups}
+        facts = {"weight_decay": self.decay, "groups": groups, "ema": self.ema, "skip_non_finite": self.skip_non_finite}
+        return {**super().get_config(), **facts}
+
+
+def unwrapped(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
+    """The optimizer itself, where Keras has wrapped it to scale the loss for float16."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+def _squared_norm(gradients):
+    return ops.sum(ops.stack([ops.sum(ops.square(gradient)) for gradient in gradients]))
 
 
 @keras.saving.register_keras_serializable("mtl_keras")
@@ -111,7 +212,8 @@ class Adam(_TorchOptimizer, keras.optimizers.Adam):
         self.assign(mean, mean + (gradient - mean) * (1 - self.beta_1))
         self.assign(square, square + (ops.square(gradient) - square) * (1 - self.beta_2))
         # The bias correction counts the steps that moved the moments, as PyTorch counts them for each parameter.
-        step = ops.cast(ops.maximum(self.iterations + 1 - self._group(variable).frozen_steps, 1), "float32")
+        moved = ops.maximum(self.iterations + 1 - self._group(variable).frozen_steps, 1)
+        step = ops.cast(moved, "float64" if variable.dtype == "float64" else "float32")
         mean_correction, square_correction = _bias_correction(self.beta_1, step), _bias_correction(self.beta_2, step)
         rate = self._rate(learning_rate, variable) / mean_correction
         self.assign_sub(variable, rate * mean / (ops.sqrt(square / square_correction) + self.epsilon))

@@ -1,18 +1,22 @@
 """Callbacks that keep a run's weights: the best ones to use, and the last state to go on from."""
 
+import contextlib
 import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import keras
 import numpy as np
 
 from mtl_keras.callbacks import Clock, numbers
 from mtl_keras.checkpoints import StateFiles, training_state, weights_of, write_tensors
+from mtl_keras.faults import NotFinite, all_finite
 
 
 class BestWeights(keras.callbacks.Callback):
@@ -56,7 +60,8 @@ class LastState(keras.callbacks.Callback):
     """Saves what training needs to go on from: at each epoch's last step, before its validation, and in between.
 
     A step waits for a copy of the state; the file is written by a thread of its own. A save that fails, for want of
-    space, say, is told and tried again at the next time; the states before it stay.
+    space, say, is told and tried again at the next time; the states before it stay. A state that is not finite is
+    never saved: `NotFinite` is raised instead.
 
     Args:
         files: where states go.
@@ -97,15 +102,23 @@ class LastState(keras.callbacks.Callback):
             self.save()
 
     def save(self) -> None:
-        """Saves the state after this step, unless it is saved; waits only for a save that is still being written."""
+        """Saves the state after this step, unless it is saved; waits only for a save that is still being written.
+
+        Raises:
+            NotFinite: a weight, a moment or a mean of the losses is not finite; nothing is written.
+        """
         if self.clock.step == self._saved_step:
             return
         self.wait()
-        clock = self.clock
-        facts = {"seconds": clock.seconds, "learning_rate": clock.learning_rate, "best": self.best.best}
         state = training_state(self.model)
-        self._writing = self._writer.submit(self.files.save, self.clock.step, state, facts)
+        if not all_finite(state):
+            raise NotFinite(self.clock.step)
+        self._writing = self._writer.submit(self.files.save, self.clock.step, state, self.facts())
         self._saved_at, self._saved_step = time.monotonic(), self.clock.step
+
+    def facts(self) -> dict[str, object]:
+        """What goes with a state."""
+        return {"seconds": self.clock.seconds, "learning_rate": self.clock.learning_rate, "best": self.best.best}
 
     def wait(self) -> None:
         """Waits until the last save is on the disk; tells on stderr if it failed."""
@@ -139,7 +152,7 @@ class StopOnSignal(keras.callbacks.Callback):
         self.last = last
         self._asked = False
         self._installed = False
-        self._before: dict[int, object] = {}
+        self._before: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
 
     def on_train_begin(self, logs=None):
         if threading.current_thread() is threading.main_thread() and not self._before:
@@ -151,7 +164,9 @@ class StopOnSignal(keras.callbacks.Callback):
                 signal.signal(number, self._ask)
             self._installed = True
         if self._asked:
-            self.last.save()
+            # There is no time to look for a fault, and the state before it stays.
+            with contextlib.suppress(NotFinite):
+                self.last.save()
         self._stop_if_asked()
 
     def on_test_batch_end(self, batch, logs=None):

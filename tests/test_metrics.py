@@ -107,14 +107,23 @@ class TestMeanIoU:
         """From a count that a long run would have reached, one pixel at a time and a thousand."""
         metric = MeanIoU(2)
         high, low = divmod(start, 2**20)
-        metric.high.assign(np.array([high, 0, 0, high]))
-        metric.low.assign(np.array([low, 0, 0, low]))
+        metric.high.assign(np.array([high, 0, 0, 0, high, 0]))
+        metric.low.assign(np.array([low, 0, 0, 0, low, 0]))
         for _ in range(5):
             metric.update_state(np.array([[[0]]]), np.array([[[0]]]))
         metric.update_state(np.zeros((1, 40, 25), "int32"), np.ones((1, 40, 25), "int32"))
         matrix = metric.confusion_matrix()
         assert matrix.tolist() == [[start + 5, 1000], [0, start]]
         assert float(metric.result()) == pytest.approx(miou_of(matrix), rel=1e-6)
+
+    @pytest.mark.parametrize("wrong", [3, 19, 255, -1])
+    def test_a_predicted_id_that_is_no_class_is_a_miss(self, wrong):
+        """Of four pixels of class 0 one is found, of two of class 1 both; nothing is counted of a third class."""
+        metric = MeanIoU(3)
+        labels, predictions = np.array([[[0, 0, 0, 0, 1, 1]]]), np.array([[[0, wrong, wrong, wrong, 1, 1]]])
+        metric.update_state(labels, predictions)
+        assert metric.confusion_matrix().tolist() == [[1, 0, 0], [0, 2, 0], [0, 0, 0]]
+        assert float(metric.result()) == pytest.approx(100 * (1 / 4 + 1 + 0) / 3)
 
     def test_sample_weight_is_refused(self):
         with pytest.raises(ValueError, match="sample_weight"):

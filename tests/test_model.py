@@ -201,6 +201,7 @@ def test_predict_clamps_depth_and_training_does_not():
     raw, clamped = harness.outputs(model, x)["depth"], model.predict(x, verbose=0)["depth"]
     assert raw.min() < 20 and raw.max() > 25
     np.testing.assert_allclose(clamped, np.clip(raw, 20, 25), rtol=1e-5)
+    np.testing.assert_array_equal(model.predict_on_batch(x)["depth"], clamped)
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16", "mixed_bfloat16"])
@@ -222,6 +223,55 @@ def test_a_loaded_model_trains_on_as_the_saved_one(tmp_path, precision, policy):
     further, expected = (m.fit(x, y, epochs=3, batch_size=4, verbose=0).history for m in (loaded, model))
     for name in expected:
         assert further[name] == pytest.approx(expected[name], rel=1e-4), name
+
+
+def test_a_clone_is_the_same_model_with_weights_of_its_own():
+    x, y = data(4)
+    model = harness.tiny_model(depth_range=(20.0, 25.0))
+    model.architecture["arch"] = "tiny"
+    model.compile(Adam(1e-2), loss={"depth": DepthLoss(5.0)}, loss_weights={"semseg": 0.8})
+    clone = keras.models.clone_model(model)
+    assert type(clone) is MultiTaskModel
+    assert (clone.spec, clone.architecture, clone.task_weights) == (model.spec, model.architecture, model.task_weights)
+    assert not np.array_equal(*(keras.ops.convert_to_numpy(m.get_layer("conv").kernel) for m in (clone, model)))
+    clone.set_weights(model.get_weights())
+    histories = [m.fit(x, y, batch_size=4, epochs=3, verbose=0).history for m in (clone, model)]
+    for name, values in histories[1].items():
+        assert histories[0][name] == pytest.approx(values, rel=1e-5), name
+
+
+def test_a_model_without_a_spec_is_refused():
+    model = harness.tiny_model()
+    with pytest.raises(ValueError, match="spec: missing; give MultiTaskModel the DataSpec of its dataset"):
+        MultiTaskModel(model.input, dict(model.output))
+
+
+class EndlessBatches(keras.utils.PyDataset):
+    """As a training loader's: three batches an epoch, and then over again."""
+
+    num_batches = None
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        return data(2, seed=index % 3)
+
+
+def test_batches_without_end_are_evaluated_and_predicted_for_one_epoch():
+    model = harness.tiny_model()
+    harness.randomize(model)
+    model.compile(keras.optimizers.SGD(0.0))
+    batches = [data(2, seed) for seed in range(3)]
+    x, y = (
+        keras.tree.map_structure(lambda *parts: np.concatenate(parts), *part) for part in zip(*batches, strict=True)
+    )
+    expected = model.evaluate(x, y, batch_size=2, return_dict=True, verbose=0)
+    assert model.evaluate(EndlessBatches(), return_dict=True, verbose=0) == pytest.approx(expected, rel=1e-6)
+    assert len(model.predict(EndlessBatches(), verbose=0)["depth"]) == 6
+    options = {"steps_per_epoch": 5, "epochs": 1, "shuffle": False, "verbose": 0}
+    history = model.fit(EndlessBatches(), validation_data=EndlessBatches(), **options).history
+    assert np.isfinite(history["val_loss"][0])
 
 
 def test_a_model_that_was_not_compiled_is_saved_too(tmp_path):

@@ -1,6 +1,7 @@
 """From a configuration to the parts of a run: datasets, loaders, model and optimizer."""
 
 import dataclasses
+from typing import Any
 
 import keras
 
@@ -9,6 +10,7 @@ from mtl_keras import backend, data, optimizers
 from mtl_keras.encoders import freeze_batch_norm
 from mtl_keras.errors import UserError
 from mtl_keras.model import MultiTaskModel
+from trainers import devices
 from trainers.config import RunConfig
 
 VIEW_OPTIONS = tuple(field.name for field in dataclasses.fields(data.TrainView))
@@ -22,55 +24,62 @@ class Splits:
     val: data.Loader
 
 
-def make_splits(config: RunConfig) -> Splits:
+def make_splits(config: RunConfig, parallel: backend.Parallel) -> Splits:
     """Prepares the dataset where that is still to be done, and opens its splits.
 
     Args:
-        config: the run.
+        config: the run, whose batches are the global ones.
+        parallel: the devices that share them.
     """
-    train, val = (
-        data.load(
-            config.dataset,
-            split,
-            data_dir=config.data_dir,
-            prepared_dir=config.prepared_dir,
-            skip_bad_files=config.skip_bad_files,
-        )
-        for split in ("train", "val")
-    )
+    devices.check(config, parallel)
+    _check_updates(config, parallel)
+    train, val = (data.load(config.dataset, split, **config.source) for split in ("train", "val"))
     if len(train) < config.batch_size:
         raise UserError(f"batch_size: {config.batch_size} is more than the {len(train)} training images; give less")
+    count = backend.process_count()
+    # Padding costs nothing in validation, so there a batch that the devices can share is made of any.
+    val_batch_size = -(-min(config.val_batch_size, len(val)) // parallel.total) * parallel.total
+    shared = {"process_index": backend.process_index(), "process_count": count}
     return Splits(
         train=data.Loader(
             train,
-            config.batch_size,
+            config.batch_size // count,
             data.TrainView(**{name: getattr(config, name) for name in VIEW_OPTIONS}),
             seed=config.seed,
             cache=config.cache,
+            cache_dir=config.cache_dir,
             workers=config.workers,
+            **shared,
         ),
         val=data.Loader(
             val,
-            min(config.val_batch_size, len(val)),
+            val_batch_size // count,
             data.EvalView(),
             shuffle=False,
             drop_remainder=False,
             cache=config.cache,
+            cache_dir=config.cache_dir,
             workers=config.workers,
+            **shared,
         ),
     )
 
 
+def _check_updates(config: RunConfig, parallel: backend.Parallel) -> None:
+    """What needs the gradients of all devices before they are summed is JAX's alone."""
+    if parallel.total == 1 or keras.backend.backend() == "jax":
+        return
+    given = {"accumulate": config.accumulate > 1, "clip_norm": config.clip_norm, "ema": config.ema}
+    for name, on in {**given, "on_nan": config.on_nan == "skip"}.items():
+        if on:
+            raise UserError(f"{name}: on several devices under JAX alone; set KERAS_BACKEND=jax, or leave it out")
+
+
 def make_model(config: RunConfig, spec: data.DataSpec) -> MultiTaskModel:
     """The model of a run, its weights drawn by the run's seed or loaded."""
-    if config.aspp and config.batch_size == 1:
-        raise UserError(
-            "batch_size: 1 does not go with the ASPP, whose pooled branch would normalise over a single value; "
-            "give 2 or more, or --noaspp"
-        )
     backend.set_random_seed(config.seed)
     keras.config.set_dtype_policy(config.precision)
-    options = {
+    options: dict[str, Any] = {
         "arch": config.arch,
         "encoder": config.encoder,
         "dilation": config.dilation,
@@ -97,9 +106,17 @@ def make_model(config: RunConfig, spec: data.DataSpec) -> MultiTaskModel:
 def make_optimizer(config: RunConfig, steps_per_epoch: int) -> keras.optimizers.Optimizer:
     """The optimizer of a run, its learning rate under the poly schedule."""
     rate = optimizers.PolyDecay(config.learning_rate, config.epochs, steps_per_epoch)
-    # Named, or a process's second optimizer would name its state otherwise, and no other process could resume it.
-    options = {"weight_decay": config.weight_decay, "name": config.optimizer}
-    encoder = optimizers.Group(config.encoder_lr_scale, config.freeze_encoder_epochs * steps_per_epoch)
+    options: dict[str, Any] = {
+        "weight_decay": config.weight_decay,
+        # Named, or a process's second optimizer would name its state otherwise, and no other process could resume it.
+        "name": config.optimizer,
+        "gradient_accumulation_steps": config.accumulate if config.accumulate > 1 else None,
+        "global_clipnorm": config.clip_norm,
+        "ema": config.ema,
+        "skip_non_finite": config.on_nan == "skip",
+    }
+    frozen_steps = config.freeze_encoder_epochs * steps_per_epoch // config.accumulate
+    encoder = optimizers.Group(config.encoder_lr_scale, frozen_steps)
     if encoder != optimizers.Group():
         options["groups"] = {"encoder/": encoder}
     if config.optimizer == "sgd":

@@ -7,12 +7,16 @@ import typing
 from pathlib import Path
 from typing import Any
 
-from mtl_keras.errors import UserError
+from mtl_keras.errors import UserError, on_one_line
+from mtl_keras.files import as_tuples
 from zoo.recipes import RECIPES, default_recipe
 
 OPTIMIZERS = ("adam", "sgd", "adamw")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 CACHES = ("none", "ram", "disk")
+ON_NAN = ("stop", "rollback", "skip")
+# The fields that say which data is read.
+SOURCE = ("dataset", "data_dir", "prepared_dir", "skip_bad_files", "image_size", "depth_range")
 
 
 def _option(default: Any, help: str, **checks: Any) -> Any:
@@ -40,6 +44,8 @@ class RunConfig:
     data_dir: str | None = _option(None, "folder of the raw dataset; streets needs none")
     prepared_dir: str | None = _option(None, "folder of prepared datasets; TFDS's own by default")
     skip_bad_files: bool = _option(False, "go on without the files that cannot be used")
+    image_size: tuple[int, ...] = _option((), "height and width that cityscapes is stored at; 512,1024 if not given")
+    depth_range: tuple[float, ...] = _option((), "least and greatest valid metres of cityscapes; 4,300 if not given")
     crop: tuple[int, ...] = _option((256, 256), "height and width of a training crop", least=1)
     horizontal_flip: bool = _option(False, "mirror every other crop, at random")
     window_scaling: float = _option(0.0, "a crop's window is up to 1 + this times larger or smaller", least=0)
@@ -48,6 +54,7 @@ class RunConfig:
     photometric_jitter: float = _option(0.0, "share that brightness, contrast and saturation change by", least=0)
     scale_depth: bool = _option(False, "with window_scaling: what looks twice as large is half as far")
     cache: str = _option("ram", "where decoded samples are kept", choices=CACHES)
+    cache_dir: str | None = _option(None, "folder of the disk cache; beside the prepared data by default")
     workers: int = _option(0, "worker processes of the loader; 0 reads in threads", least=0)
 
     optimizer: str = _option("adam", "all as PyTorch has them", choices=OPTIMIZERS)
@@ -59,15 +66,20 @@ class RunConfig:
     freeze_batch_norm: bool = _option(False, "keep the encoder's batch norms, statistics included, as they are")
     batch_size: int = _option(4, "images a step", least=1)
     val_batch_size: int = _option(8, "images a validation step", least=1)
+    accumulate: int = _option(1, "steps whose gradients are averaged before the weights move once", least=1)
     epochs: int = _option(16, "passes over the training split", least=1)
     loss_weight_semseg: float = _option(0.5, "weight of semantic segmentation", least=0)
     loss_weight_depth: float = _option(0.5, "weight of depth", least=0)
+    clip_norm: float | None = _option(None, "greatest norm of all gradients together; longer ones are scaled", above=0)
+    ema: float | None = _option(None, "judge and keep averaged weights, of this decay (0.999, say)", above=0, below=1)
+    on_nan: str = _option("stop", "where a loss or gradient is not finite", choices=ON_NAN)
     precision: str = _option("float32", "compute precision; heads and losses stay float32", choices=PRECISIONS)
     seed: int = _option(0, "of weights, order and crops", least=0)
 
     runs_dir: str = _option("runs", "where run folders are made")
     save_every: float = _option(10.0, "minutes between resumable states; each epoch's last step is saved too", above=0)
     save_steps: int | None = _option(None, "steps between resumable states, beside the minutes", least=1)
+    profile: int = _option(0, "steps of the first epoch to trace into the run's tensorboard folder", least=0)
     export: bool = _option(False, "make a SavedModel of the best checkpoint")
     baseline: bool = _option(False, "evaluate the untrained network too")
 
@@ -76,12 +88,24 @@ class RunConfig:
             _check(field, getattr(self, field.name))
         if len(self.crop) != 2:
             raise UserError(f"crop: {self.crop} is not a height and a width; give two numbers, such as 256,256")
+        if self.on_nan == "skip" and self.precision == "mixed_float16":
+            raise UserError(
+                "on_nan: skip does not go with mixed_float16, whose loss scaling skips such steps by itself; give stop "
+                "or rollback, or mixed_bfloat16"
+            )
         if self.init_from and self.pretrained:
             raise UserError("pretrained: init_from gives the encoder's weights too; leave one of them out")
 
     @property
     def run_name(self) -> str:
         return self.name or self.arch
+
+    @property
+    def source(self) -> dict[str, Any]:
+        """What `mtl_keras.data.load` takes beside the dataset's name and the split."""
+        options = {name: getattr(self, name) for name in ("image_size", "depth_range") if getattr(self, name)}
+        shared = {name: getattr(self, name) for name in ("data_dir", "prepared_dir", "skip_bad_files")}
+        return {**shared, **options}
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
@@ -94,8 +118,8 @@ def from_settings(settings: dict[str, Any]) -> RunConfig:
         UserError: for an unknown recipe, or a value that does not fit.
     """
     recipe = settings.get("recipe") or default_recipe(settings.get("dataset", RunConfig.dataset))
-    if recipe not in RECIPES:
-        raise UserError(f"recipe: '{recipe}' is unknown; use one of {', '.join(RECIPES)}")
+    if not isinstance(recipe, str) or recipe not in RECIPES:
+        raise UserError(f"recipe: '{on_one_line(recipe)}' is unknown; use one of {', '.join(RECIPES)}")
     return RunConfig(**{**RECIPES[recipe].settings, **settings, "recipe": recipe})
 
 
@@ -103,29 +127,38 @@ def read_config(path: Path) -> RunConfig:
     """Reads a run's `config.json`; raises `UserError` for anything else."""
     try:
         values = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read as a configuration ({error}); give a run's config.json") from None
+    return checked_config(values, path)
+
+
+def checked_config(values: Any, path: object) -> RunConfig:
+    """A configuration of what a `config.json` holds; raises `UserError`, with the file's name, for anything else."""
     if not isinstance(values, dict):
         raise UserError(f"{path}: holds no configuration; give a run's config.json")
     fields = {field.name: field for field in dataclasses.fields(RunConfig)}
     if unknown := sorted(set(values) - set(fields)):
-        raise UserError(f"{path}: '{unknown[0]}' is no setting of a run; remove it")
-    return RunConfig(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+        raise UserError(f"{path}: '{on_one_line(unknown[0])}' is no setting of a run; remove it")
+    return RunConfig(**as_tuples(values))
 
 
 def _check(field: dataclasses.Field, value: Any) -> None:
     if not _fits(value, field.type):
         raise UserError(f"{field.name}: {value!r} is not of type {_type_name(field.type)}; {field.metadata['help']}")
-    choices, least, above = (field.metadata.get(key) for key in ("choices", "least", "above"))
+    choices, least, above, below = (field.metadata.get(key) for key in ("choices", "least", "above", "below"))
     if choices and value not in choices:
-        raise UserError(f"{field.name}: '{value}' is unknown; use one of {', '.join(choices)}")
+        raise UserError(f"{field.name}: '{on_one_line(value)}' is unknown; use one of {', '.join(choices)}")
     if value is None:
         return
     for number in value if isinstance(value, tuple) else (value,):
+        if number == float("inf"):
+            raise UserError(f"{field.name}: {number} is too large; give a finite number")
         if least is not None and not number >= least:
             raise UserError(f"{field.name}: {number} is too small; give {least} or more")
         if above is not None and not number > above:
             raise UserError(f"{field.name}: {number} is too small; give more than {above}")
+        if below is not None and not number < below:
+            raise UserError(f"{field.name}: {number} is too large; give less than {below}")
 
 
 def _fits(value: Any, kind: Any) -> bool:

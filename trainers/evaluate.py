@@ -79,14 +79,12 @@ def open_split(source: str, spec: Any) -> Any:
         config = RunConfig()
     else:
         raise UserError(f"{source}: has no config.json that names a dataset; add --dataset=NAME")
-    same = FLAGS.dataset in (None, config.dataset)
-    dataset = data.load(
-        FLAGS.dataset or config.dataset,
-        FLAGS.split,
-        data_dir=FLAGS.data_dir or (config.data_dir if same else None),
-        prepared_dir=FLAGS.prepared_dir or config.prepared_dir,
-        skip_bad_files=config.skip_bad_files,
-    )
+    if FLAGS.dataset not in (None, config.dataset):
+        config = RunConfig(
+            dataset=FLAGS.dataset, prepared_dir=config.prepared_dir, skip_bad_files=config.skip_bad_files
+        )
+    moved = {name: FLAGS[name].value for name in ("data_dir", "prepared_dir") if FLAGS[name].value}
+    dataset = data.load(config.dataset, FLAGS.split, **{**config.source, **moved})
     if dataset.spec.classes != spec.classes:
         raise UserError(
             f"{dataset.full_name}: has {dataset.spec.num_classes} classes, other ones than the model's "

@@ -57,12 +57,13 @@ def main(arguments: list[str]) -> int | None:
     from trainers.best import load_best
 
     options = ExportOptions(size, FLAGS.argmax, FLAGS.precision, FLAGS.encoded)
-    model = load_best(arguments[0]) if kinds else None
-    for kind in kinds:
-        try:
-            print(f"{kind:<12}{export(model, kind, out, options, arguments[0])}", flush=True)
-        except UserError as error:
-            failures[kind] = str(error)
+    if kinds:
+        model = load_best(arguments[0])
+        for kind in kinds:
+            try:
+                print(f"{kind:<12}{export(model, kind, out, options, arguments[0])}", flush=True)
+            except UserError as error:
+                failures[kind] = str(error)
     if failures:
         print(f"error: {len(failures)} not exported:", file=sys.stderr)
         for failure in failures.values():
@@ -181,7 +182,7 @@ def _dataset(source: str, split: str) -> Any:
     if not RunFolder(Path(source)).config.is_file():
         return None
     config = open_run(source)[1]
-    return data.load(config.dataset, split, data_dir=config.data_dir, prepared_dir=config.prepared_dir)
+    return data.load(config.dataset, split, **config.source)
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

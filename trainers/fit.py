@@ -2,7 +2,15 @@
 
 The first line tells what runs where; then comes a line for each epoch. Everything lands in the run's folder. A run
 that SIGTERM or SIGINT stopped exits with status 75 and goes on with `--resume`.
+
+A loss that is not finite stops the run with status 65 and one line that names the first bad step, its images and the
+layer where it began; the state before that step is saved. With `--on_nan=rollback` the run goes back to that state and
+on behind the bad batch, up to five times a sitting. With `--on_nan=skip` such a step changes nothing, and each epoch
+says how many there were. A resumed run keeps its settings, but for `--on_nan=stop` and `--on_nan=rollback`.
 """
+
+import dataclasses
+from typing import Any
 
 from absl import flags
 
@@ -16,25 +24,40 @@ FLAGS = flags.FLAGS
 cli.define_flags(RunConfig)
 flags.DEFINE_string("resume", None, "a run's folder, or auto for the newest of these settings: go on where it stopped")
 flags.DEFINE_string("config", None, "a run's config.json: start the same run again")
+flags.DEFINE_string("devices", "1", "how many of this process's devices share every batch, or all")
+flags.DEFINE_string("coordinator", None, "several processes: HOST:PORT of process 0, or auto under Slurm and Open MPI")
+flags.DEFINE_integer("processes", None, "several processes: how many they are", lower_bound=1)
+flags.DEFINE_integer("process_id", None, "several processes: which one this is, from 0", lower_bound=0)
+flags.DEFINE_bool("sync_batch_norm", True, "several devices: batch norm over the global batch; always so under JAX")
 
 
 def main(arguments: list[str]) -> None:
     del arguments
     # After the flags, so that a wrong one is told at once: this imports the backend.
-    from trainers import training
+    from trainers import devices, training
 
+    parallel = devices.from_flags()
+    with devices.failing_at_once():
+        _train(training, parallel)
+
+
+def _train(training: Any, parallel: Any) -> None:
     given = cli.given_flags(RunConfig)
     if FLAGS.resume == "auto":
         config = from_settings(given)
-        training.resume(newest_like(config), config)
+        training.resume(newest_like(config), config, parallel)
     elif FLAGS.resume:
+        run, config = open_run(FLAGS.resume)
+        # Both keep the same state.
+        if {config.on_nan, given.get("on_nan")} <= {"stop", "rollback"}:
+            config = dataclasses.replace(config, on_nan=given.pop("on_nan"))
         if given:
             raise UserError(f"{next(iter(given))}: a resumed run keeps its own settings; leave the flag out")
-        training.resume(*open_run(FLAGS.resume))
+        training.resume(run, config, parallel)
     elif FLAGS.config:
-        training.start(read_config(FLAGS.config), given)
+        training.start(read_config(FLAGS.config), given, parallel)
     else:
-        training.start(from_settings(given), {})
+        training.start(from_settings(given), {}, parallel)
 
 
 if __name__ == "__main__":

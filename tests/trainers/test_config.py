@@ -1,6 +1,7 @@
 """The configuration of a run: recipes under flags, checks, and its JSON."""
 
 import dataclasses
+import json
 
 import pytest
 
@@ -37,6 +38,11 @@ def test_a_flag_stands_over_the_recipe():
         ({"crop": (256,)}, "crop: (256,) is not a height and a width"),
         ({"epochs": "many"}, "epochs: 'many' is not of type int"),
         ({"aspp": 1}, "aspp: 1 is not of type bool"),
+        ({"on_nan": "ignore"}, "on_nan: 'ignore' is unknown; use one of stop, rollback, skip"),
+        ({"on_nan": "skip", "precision": "mixed_float16"}, "on_nan: skip does not go with mixed_float16"),
+        ({"ema": 1.0}, "ema: 1.0 is too large; give less than 1"),
+        ({"clip_norm": 0.0}, "clip_norm: 0.0 is too small; give more than 0"),
+        ({"accumulate": 0}, "accumulate: 0 is too small; give 1 or more"),
     ],
 )
 def test_a_wrong_value_is_named_with_the_mend(settings, message):
@@ -51,6 +57,15 @@ def test_json_starts_the_same_run_again(tmp_path):
     path = tmp_path / "config.json"
     path.write_text(config.to_json())
     assert read_config(path) == config
+
+
+def test_a_file_from_before_a_setting_existed_is_read_with_its_default(tmp_path):
+    values = json.loads(from_settings({"dataset": "miniscapes"}).to_json())
+    for name in ("accumulate", "clip_norm", "ema", "on_nan", "profile"):
+        del values[name]
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(values))
+    assert read_config(path) == from_settings({"dataset": "miniscapes"})
 
 
 @pytest.mark.parametrize(

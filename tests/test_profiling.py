@@ -1,0 +1,29 @@
+"""The trace of a few steps."""
+
+import gzip
+import json
+
+import keras
+import pytest
+
+from mtl_keras.profiling import Trace
+from tests import harness
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="counts the calls that JAX traces")
+@pytest.mark.parametrize(("steps", "traced"), [(3, 3), (100, 5)])
+def test_as_many_steps_are_traced_as_were_asked_for_after_the_first_five(tmp_path, steps, traced):
+    """Ten steps an epoch: a trace ends with the first of them, and no other follows."""
+    model = harness.tiny_model()
+    model.compile("adam")
+    x, y = harness.images(20, 32, 32), harness.labels(20, 32, 32, num_classes=4)
+    model.fit(x, y, batch_size=2, epochs=2, verbose=0, validation_data=(x, y), callbacks=[Trace(tmp_path, steps)])
+    # Where TensorBoard's profiler looks.
+    (folder,) = (tmp_path / "plugins" / "profile").iterdir()
+    assert list(folder.glob("*.xplane.pb"))
+    (trace,) = folder.glob("*.trace.json.gz")
+    with gzip.open(trace) as file:
+        names = [event.get("name") for event in json.load(file)["traceEvents"]]
+    # A call is two events, one within the other.
+    assert names.count("PjitFunction(train_step)") == 2 * traced
+    assert "PjitFunction(test_step)" not in names
