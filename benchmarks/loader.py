@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -22,6 +23,7 @@ import torch
 from absl import app, flags
 from PIL import Image
 
+from benchmarks import contest
 from mtl_keras import data
 from mtl_keras.data.depth_encoding import decode_depth, encode_inverse_depth
 from mtl_keras.data.pipeline import Fetch, IndexSource, index_order
@@ -36,6 +38,8 @@ flags.DEFINE_integer("crop", 256, "Side of the crops.")
 flags.DEFINE_integer("batch_size", 8, "Samples a batch.")
 flags.DEFINE_integer("workers", os.cpu_count(), "Worker processes of the DataLoader, and threads of the loader.")
 flags.DEFINE_integer("repeats", 5, "Epochs of each way.", lower_bound=2)
+
+flags.DEFINE_string("out", str(contest.RESULTS), "Folder of the result.")
 
 SEED = 0
 
@@ -133,13 +137,17 @@ def resident_mib() -> float:
     return memory.uss / 2**20
 
 
-def report(rates: dict[str, list[float]]) -> None:
-    """Prints medians, spreads and ratios."""
+def report(rates: dict[str, list[float]]) -> list[dict[str, Any]]:
+    """Prints medians, spreads and ratios, and returns them."""
     baseline = statistics.median(rates["torch DataLoader"])
+    rows = []
     print(f"\n{'way':<32}{'samples/s':>10}{'lowest':>9}{'highest':>9}{'ratio':>8}")
     for way, values in rates.items():
         median = statistics.median(values)
+        rows.append({"name": way, "median": median, "lowest": min(values), "highest": max(values)})
+        rows[-1]["ratio"] = median / baseline
         print(f"{way:<32}{median:>10.0f}{min(values):>9.0f}{max(values):>9.0f}{median / baseline:>8.2f}")
+    return rows
 
 
 def measure(dataset: data.Dataset, source: Path, cache_dir: Path) -> dict[str, list[float]]:
@@ -193,7 +201,9 @@ def main(argv: list[str]) -> None:
             f"{len(dataset)} samples of {height}×{width}, crops of {FLAGS.crop}×{FLAGS.crop}, "
             f"batch {FLAGS.batch_size}, {FLAGS.workers} workers, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
         )
-        report(measure(dataset, source, root / "cache"))
+        rows = report(measure(dataset, source, root / "cache"))
+        what = f"{FLAGS.crop}×{FLAGS.crop} of {height}×{width}, batch {FLAGS.batch_size}, {FLAGS.workers} workers"
+        contest.keep("loader", {"settings": {"what": what}, "rows": rows})
         print(f"\npeak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
 
 

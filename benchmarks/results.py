@@ -1,0 +1,152 @@
+"""Writes RESULTS.md of the results that the benchmarks have left: `python -m benchmarks.results`."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from benchmarks.contest import RESULTS
+from mtl_keras.files import write_text
+from trainers import cli
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("results", str(RESULTS), "folder of the results")
+flags.DEFINE_string("out", str(RESULTS.parent / "RESULTS.md"), "the page to write")
+
+Result = dict[str, Any]
+
+INTRODUCTION = """# Results
+
+Made by `python -m benchmarks.results` of what the benchmarks left in `benchmarks/results/`; nothing here is typed.
+Each table is of one run in which all took turns. *Ratio* is the time of the fastest PyTorch over this one's: above 1,
+this one is faster.
+"""
+TITLES = {
+    "train_step": "Training step",
+    "infer": "Prediction",
+    "startup": "From the command to the end of the first step",
+    "metrics_cost": "Cost of the metrics",
+    "memory": "Peak memory of training",
+    "growth": "Growth",
+    "loader": "Loader",
+}
+
+
+def main(arguments: list[str]) -> None:
+    del arguments
+    found = {path.stem: json.loads(path.read_text("utf-8")) for path in sorted(Path(FLAGS.results).glob("*.json"))}
+    parts = [INTRODUCTION]
+    for kind, title in TITLES.items():
+        for name, result in found.items():
+            # `train_step_gpu.json` is another training step.
+            if name == kind or name.startswith(f"{kind}_"):
+                parts.append(section(title, kind, name, result))
+    write_text(Path(FLAGS.out), "\n".join(parts))
+    print(FLAGS.out)
+
+
+def section(title: str, kind: str, name: str, result: Result) -> str:
+    """A result's heading, its table, and where and how it was measured."""
+    body = BODIES.get(kind, times)(name, result)
+    return f"## {title}: {setting(result)}\n\n{body}\n{source(result)}"
+
+
+def setting(result: Result) -> str:
+    """What was measured, in words."""
+    facts = result["settings"]
+    if "arch" not in facts:
+        return facts["what"]
+    return (
+        f"{facts['arch']}, {facts['encoder']}, batch {facts['batch_size']}, {facts['height']}×{facts['width']}, "
+        f"{facts['precision']}"
+    )
+
+
+def source(result: Result) -> str:
+    machine = result["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    devices = sorted({fact["device"].split(" on ", 1)[-1] for fact in result.get("facts", {}).values()})
+    accelerators = [device for device in devices if not device.startswith("cpu")]
+    where = f"{', '.join(accelerators)}; " if accelerators else ""
+    return (
+        f"`{result['command']}` · {where}{machine['processor']}, {machine['cores']} cores, load {machine['load']} at "
+        f"the end · Python {machine['python']}, {versions} · {machine['date']}\n"
+    )
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table, all columns but the first to the right."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
+
+
+def times(name: str, result: Result) -> str:
+    """Milliseconds, and what a training step makes of the machine's peak."""
+    del name
+    flops = "flop_a_step" in result
+    head = ["", "ms", "lowest", "highest", "ratio", *(["GFLOP/s", "of the peak"] if flops else [])]
+    rows = []
+    for row in result["rows"]:
+        cells = [row["name"], *(f"{1000 * row[key]:.0f}" for key in ("median", "lowest", "highest"))]
+        cells.append("" if row["ratio"] is None else f"{row['ratio']:.2f}")
+        if flops:
+            cells += [f"{row['flops'] / 1e9:.0f}", f"{100 * row['share_of_peak']:.0f} %"]
+        rows.append(cells)
+    said = ""
+    if flops:
+        said = (
+            f"\n{result['flop_a_step'] / 1e9:.0f} GFLOP a step (three times the forward pass); the peak, "
+            f"{max(result['matmul'].values()) / 1e9:.0f} GFLOP/s, is that of a large matrix product.\n"
+        )
+    return table(head, rows) + said
+
+
+def startup(name: str, result: Result) -> str:
+    del name
+    rows = [[row["name"], *(f"{row[key]:.1f}" for key in ("median", "lowest", "highest"))] for row in result["rows"]]
+    return table(["", "s", "lowest", "highest"], rows)
+
+
+def metrics_cost(name: str, result: Result) -> str:
+    del name
+    head = ["", "metrics, of a step", "validation step over training step"]
+    shares = result["costs"].items()
+    return table(
+        head,
+        [[who, f"{100 * c['share_of_step']:.1f} %", f"{c['validation_over_step']:.2f}"] for who, c in shares],
+    )
+
+
+def memory(name: str, result: Result) -> str:
+    del name
+    rows = [[row["name"], f"{row['device_mib'] or row['resident_mib']:.0f}"] for row in result["rows"]]
+    return table(["", "MiB"], rows)
+
+
+def growth(name: str, result: Result) -> str:
+    points = result["points"]
+    rows = [[p["varied"], str(p["value"]), p["name"], f"{p['seconds']:.2f}", f"{p['mib']:.0f}"] for p in points]
+    picture = f"![Time and memory of a step](results/{name}.png)\n\n"
+    return picture + table(["varied", "value", "who", "s a step", "MiB"], rows)
+
+
+def loader(name: str, result: Result) -> str:
+    del name
+    keys = ("median", "lowest", "highest")
+    rows = [[r["name"], *(f"{r[key]:.0f}" for key in keys), f"{r['ratio']:.1f}"] for r in result["rows"]]
+    return table(["", "samples/s", "lowest", "highest", "ratio"], rows)
+
+
+BODIES: dict[str, Callable[[str, Result], str]] = {
+    "startup": startup,
+    "metrics_cost": metrics_cost,
+    "memory": memory,
+    "growth": growth,
+    "loader": loader,
+}
+
+
+if __name__ == "__main__":
+    cli.launch(main)

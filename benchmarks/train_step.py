@@ -1,0 +1,39 @@
+"""Seconds of a training step: ours under every backend and plain PyTorch's, in turns.
+
+    python -m benchmarks.train_step --arch branched --batch_size 4 --size 128,256
+
+A step of ours is one of `fit`: forward, losses, backward, Adam and the metrics. PyTorch's has no metrics.
+"""
+
+from absl import flags
+
+from benchmarks import contest
+from trainers import cli
+
+FLAGS = flags.FLAGS
+contest.define_flags(rounds=5, steps=3)
+flags.DEFINE_string("name", "train_step", "name of the result")
+
+
+def main(arguments: list[str]) -> None:
+    del arguments
+    with contest.workers([*contest.ours(), *contest.peers()]) as started:
+        seconds = contest.take_turns(started, "train", rounds=FLAGS.rounds, steps=FLAGS.steps)
+        facts = {name: worker.facts for name, worker in started.items()}
+        memory = {name: worker.ask(do="memory") for name, worker in started.items()}
+        flops = {name: worker.ask(do="matmul")["flops"] for name, worker in started.items()}
+    rows = contest.summarise(seconds)
+    # A backward pass is two forward passes: one for the weights, one for the inputs.
+    cost = 3 * 2 * FLAGS.batch_size * next(fact["multiply_adds"] for fact in facts.values() if "multiply_adds" in fact)
+    for row in rows:
+        peak = max(flops.values())
+        row |= {"flops": cost / row["median"], "share_of_peak": cost / row["median"] / peak, **memory[row["name"]]}
+    contest.print_rows(rows)
+    print(f"\n{cost / 1e9:.0f} GFLOP a step; matmul peak {max(flops.values()) / 1e9:.0f} GFLOP/s; shares of it:")
+    print("  ".join(f"{row['name']} {100 * row['share_of_peak']:.0f} %" for row in rows))
+    settings = {**contest.common_settings(), "rounds": FLAGS.rounds, "steps": FLAGS.steps}
+    contest.keep(FLAGS.name, {"settings": settings, "facts": facts, "flop_a_step": cost, "matmul": flops, "rows": rows})
+
+
+if __name__ == "__main__":
+    cli.launch(main)
