@@ -1,15 +1,31 @@
-# `make demo` trains the branched model on the built-in dataset; `make test` runs all tests.
+# `make demo` trains the branched model on the built-in dataset; `make test` runs all tests; `make bench` measures speed
+# beside PyTorch; `make soak` runs the long forms of the tests of robustness; `make models` remakes the README's table.
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test lint soak
+.PHONY: demo test lint bench soak models
 
 demo: $(VENV)/installed
 	$(RUN) -m trainers.fit --arch branched
 
 test: $(VENV)/installed-test lint
 	$(RUN) -m pytest
+
+# On a machine with nothing else to do: some twenty minutes on two cores.
+bench: $(VENV)/installed-test
+	$(RUN) -m benchmarks.train_step
+	$(RUN) -m benchmarks.infer
+	$(RUN) -m benchmarks.startup
+	$(RUN) -m benchmarks.metrics_cost --backends jax,tensorflow
+	$(RUN) -m benchmarks.memory
+	$(RUN) -m benchmarks.loader
+	$(RUN) -m benchmarks.growth --backends jax --encoder resnet18 --size 64,128
+	$(RUN) -m benchmarks.results
+
+# `make models RUNS="runs/A runs/B"` fills in what these runs came to.
+models: $(VENV)/installed
+	$(RUN) -m trainers.models $(RUNS)
 
 # Half an hour of kills, clients, epochs and forged inputs; `make test` has the short forms.
 soak: $(VENV)/installed-test

@@ -235,7 +235,8 @@ def _processor() -> str:
 
 def keep(name: str, facts: dict[str, Any]) -> None:
     """Writes a result, with the command that gave it, to `NAME.json`."""
-    command = " ".join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]])
+    given = [flag for flag in sys.argv[1:] if not flag.startswith("--out=")]
+    command = " ".join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *given])
     path = Path(FLAGS.out) / f"{name}.json"
     write_json(path, {"command": command, "machine": machine(), **facts})
     print(f"\n{path}")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import keras
 from keras import layers, ops
 
+from mtl_keras import backend
 from mtl_keras.initializers import TorchUniform
 
 # What torchvision's networks use (Keras' own defaults are 1e-3 and 0.99). Keras' momentum 0.9 is PyTorch's 0.1.
@@ -57,7 +58,24 @@ def conv_bn_relu(x, filters: int, kernel_size: int = 1, *, dilation_rate: int = 
 
 def batch_norm(x, *, name: str):
     """Batch normalisation over all but the channels, with torchvision's epsilon and momentum."""
-    return layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, epsilon=BATCH_NORM_EPSILON, name=name)(x)
+    return BatchNormalization(momentum=BATCH_NORM_MOMENTUM, epsilon=BATCH_NORM_EPSILON, name=name)(x)
+
+
+@keras.saving.register_keras_serializable("mtl_keras")
+class BatchNormalization(layers.BatchNormalization):
+    """Keras' own, trained by a single kernel where the backend has one; Keras itself takes a pass for every sum."""
+
+    def call(self, inputs, training=None, mask=None):
+        single_pass = training and self.trainable and mask is None and not (self.synchronized or self.renorm)
+        if single_pass and self.scale and self.center:
+            x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
+            normalized = backend.normalize_batch(x, self.gamma, self.beta, self.epsilon)
+            if normalized is not None:
+                outputs, mean, variance = normalized
+                for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
+                    moving.assign(moving * self.momentum + ops.stop_gradient(value) * (1.0 - self.momentum))
+                return ops.cast(outputs, self.compute_dtype)
+        return super().call(inputs, training=training, mask=mask)
 
 
 @keras.saving.register_keras_serializable("mtl_keras")

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import keras
 from keras import ops
 
+from mtl_keras import backend
+
 
 class Group(NamedTuple):
     """How some parameters are trained differently, as by PyTorch's parameter groups.
@@ -205,10 +207,20 @@ class Adam(_TorchOptimizer, keras.optimizers.Adam):
             raise ValueError("amsgrad: not supported by mtl_keras.optimizers.Adam; use keras.optimizers.Adam")
         super().__init__(learning_rate, epsilon=epsilon, **kwargs)
 
+    @property
+    def _coupled_decay(self) -> float:
+        return self.decay
+
     def update_step(self, gradient, variable, learning_rate):
-        gradient = self._decayed(gradient, variable)
         index = self._get_variable_index(variable)
         mean, square = self._momentums[index], self._velocities[index]
+        if self._moves is None and not self._group(variable).frozen_steps:
+            options = {"betas": (self.beta_1, self.beta_2), "epsilon": self.epsilon, "decay": self._coupled_decay}
+            step = ops.cast(self.iterations + 1, "float32")
+            rate = self._rate(learning_rate, variable)
+            if backend.adam_step(variable, gradient, (mean, square), rate=rate, step=step, **options):
+                return
+        gradient = self._decayed(gradient, variable)
         self.assign(mean, mean + (gradient - mean) * (1 - self.beta_1))
         self.assign(square, square + (ops.square(gradient) - square) * (1 - self.beta_2))
         # The bias correction counts the steps that moved the moments, as PyTorch counts them for each parameter.
@@ -222,6 +234,10 @@ class Adam(_TorchOptimizer, keras.optimizers.Adam):
 @keras.saving.register_keras_serializable("mtl_keras")
 class AdamW(Adam):
     """`torch.optim.AdamW`: as `Adam`, but weight decay is decoupled: w ← w − learning_rate·weight_decay·w."""
+
+    @property
+    def _coupled_decay(self) -> float:
+        return 0.0
 
     def _decayed(self, gradient, variable):
         return self._unless_frozen(ops.cast(gradient, variable.dtype), variable)

@@ -1,12 +1,14 @@
 """What differs between Keras' backends, in one place: nothing outside names TensorFlow, JAX or torch."""
 
 from mtl_keras.backend.hardware import describe, devices, idle_gpu_warning, peak_memory, present_gpus, set_random_seed
+from mtl_keras.backend.kernels import adam_step, normalize_batch
 from mtl_keras.backend.parallel import Parallel, assign_total, local_predictor, share_of_batch
 from mtl_keras.backend.processes import connect, disconnect, preempted, process_count, process_index
 from mtl_keras.backend.torch_files import read_torch_tensors
 
 __all__ = [
     "Parallel",
+    "adam_step",
     "assign_total",
     "connect",
     "describe",
@@ -14,6 +16,7 @@ __all__ = [
     "disconnect",
     "idle_gpu_warning",
     "local_predictor",
+    "normalize_batch",
     "peak_memory",
     "preempted",
     "present_gpus",
