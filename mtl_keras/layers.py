@@ -44,7 +44,7 @@ def block(function: Callable) -> Callable:
 
 def conv_bn_relu(x, filters: int, kernel_size: int = 1, *, dilation_rate: int = 1, name: str):
     """A convolution without bias, batch normalisation and ReLU, as every convolution of the heads but the last one."""
-    x = layers.Conv2D(
+    x = Conv2D(
         filters,
         kernel_size,
         padding="same",
@@ -62,6 +62,19 @@ def batch_norm(x, *, name: str):
 
 
 @keras.saving.register_keras_serializable("mtl_keras")
+class Conv2D(layers.Conv2D):
+    """Keras' own, by the backend's own kernel where that saves copies."""
+
+    def convolution_op(self, inputs, kernel):
+        if self.groups == 1 and self.data_format == "channels_last":
+            options = {"strides": self.strides, "padding": self.padding, "dilation_rate": self.dilation_rate}
+            outputs = backend.convolve(inputs, kernel, **options)
+            if outputs is not None:
+                return outputs
+        return super().convolution_op(inputs, kernel)
+
+
+@keras.saving.register_keras_serializable("mtl_keras")
 class BatchNormalization(layers.BatchNormalization):
     """Keras' own, trained by a single kernel where the backend has one; Keras itself takes a pass for every sum."""
 
@@ -69,7 +82,8 @@ class BatchNormalization(layers.BatchNormalization):
         single_pass = training and self.trainable and mask is None and not (self.synchronized or self.renorm)
         if single_pass and self.scale and self.center:
             x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
-            normalized = backend.normalize_batch(x, self.gamma, self.beta, self.epsilon)
+            gamma, beta = (ops.cast(weight, x.dtype) for weight in (self.gamma, self.beta))
+            normalized = backend.normalize_batch(x, gamma, beta, self.epsilon)
             if normalized is not None:
                 outputs, mean, variance = normalized
                 for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
@@ -139,7 +153,8 @@ class BilinearUpsampling(layers.Layer):
         self.factor = factor
 
     def call(self, x):
-        return self._upsample_axis(self._upsample_axis(x, axis=1), axis=2)
+        upsampled = backend.upsample_bilinear(x, self.factor)
+        return self._upsample_axis(self._upsample_axis(x, axis=1), axis=2) if upsampled is None else upsampled
 
     def _upsample_axis(self, x, axis: int):
         before, after = _shifted(x, axis)

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from mtl_keras.backend import share_of_batch
+from mtl_keras.backend import lay_out_kernels, share_of_batch
 from mtl_keras.backend.steps import undo_where_skipped
 from mtl_keras.data.spec import DataSpec
 from mtl_keras.inference import Options, Prediction, predict_images
@@ -55,6 +55,7 @@ class MultiTaskModel(keras.Model):
                 raise ValueError(f"{argument}: no task '{unknown.pop()}'; the tasks are {' and '.join(TASKS)}")
         self.task_losses = {**self._default_losses(), **(loss or {})}
         self.task_weights = {**dict.fromkeys(TASKS, 0.5), **(loss_weights or {})}
+        lay_out_kernels(self)
         super().compile(optimizer=optimizer, **kwargs)
 
     def _default_losses(self):

@@ -127,3 +127,12 @@ def test_every_module_imports_without_tensorflow():
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
     ]
     run_alone("torch", f"import importlib\nfor name in {modules}: importlib.import_module(name)")
+
+
+@pytest.mark.parametrize("backend", sorted({*BACKENDS} - {keras.backend.backend()}))
+def test_parts_keep_their_promises_on_the_other_backends(backend):
+    parts = [f"tests/test_{part}.py" for part in ("layers", "losses", "metrics", "optimizers")]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", *parts]
+    environment = {**os.environ, "KERAS_BACKEND": backend}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:]

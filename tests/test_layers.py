@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from mtl_keras import BilinearUpsampling, PixelNormalization, SpreadLike
+from mtl_keras.layers import BatchNormalization, Conv2D
 from tests import harness
 
 
@@ -66,3 +67,49 @@ def test_pixels_are_centred_before_they_are_rounded(precision):
 def test_a_wrong_size_names_the_next(size, message):
     with pytest.raises(ValueError, match=message):
         PixelNormalization((0,) * 3, (1,) * 3, 16)(np.zeros((1, *size, 3), "float32"))
+
+
+@pytest.mark.parametrize("size", [(3, 5), (1, 1)])
+def test_batch_norm_trains_as_torchs(size):
+    """Outputs, gradients and running statistics; PyTorch's running variance has Bessel's correction, ours has not."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(3, 2, (4, *size, 6)).astype("float32")
+    model = keras.Sequential([keras.Input((*size, 6)), BatchNormalization(momentum=0.9, epsilon=1e-5)])
+    model.layers[0].gamma.assign(gamma := rng.uniform(0.5, 2, 6).astype("float32"))
+    model.layers[0].beta.assign(beta := rng.normal(size=6).astype("float32"))
+    model.compile(keras.optimizers.SGD(1.0), "mse")
+    peer = torch.nn.BatchNorm2d(6, eps=1e-5, momentum=0.1).double()
+    with torch.no_grad():
+        peer.weight.copy_(torch.from_numpy(gamma))
+        peer.bias.copy_(torch.from_numpy(beta))
+    expected = peer(torch.from_numpy(x).double().permute(0, 3, 1, 2))
+    # The target is 0, so that the loss is the mean square of the outputs.
+    loss = model.train_on_batch(x, np.zeros_like(x))
+    expected.square().mean().backward()
+    assert loss == pytest.approx(expected.square().mean().item(), rel=1e-5)
+    weights = [keras.ops.convert_to_numpy(weight) for weight in model.layers[0].weights]
+    count = x.size // 6
+    unbiased = peer.running_var.numpy() - 0.9
+    for actual, wanted in zip(
+        weights,
+        [
+            gamma - peer.weight.grad.numpy(),
+            beta - peer.bias.grad.numpy(),
+            peer.running_mean.numpy(),
+            0.9 + unbiased * (count - 1) / count,
+        ],
+        strict=True,
+    ):
+        np.testing.assert_allclose(actual, wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("kernel_size, strides, dilation_rate", [(1, 1, 1), (1, 2, 1), (2, 1, 1), (3, 1, 3), (3, 2, 1)])
+def test_convolution_is_keras_own(padding, kernel_size, strides, dilation_rate):
+    x = np.random.default_rng(0).normal(size=(2, 9, 12, 5)).astype("float32")
+    options = {"strides": strides, "dilation_rate": dilation_rate, "padding": padding}
+    ours, theirs = Conv2D(4, kernel_size, **options), keras.layers.Conv2D(4, kernel_size, **options)
+    expected = keras.ops.convert_to_numpy(theirs(x))
+    ours.build(x.shape)
+    ours.set_weights(theirs.get_weights())
+    assert harness.relative_error(keras.ops.convert_to_numpy(ours(x)), torch.from_numpy(expected)) < 1e-6

@@ -101,3 +101,16 @@ def test_schedule_round_trip():
 def test_what_is_not_supported_is_refused(make, option):
     with pytest.raises(ValueError, match=f"{option}: not supported"):
         make(0.1, **{option: True})
+
+
+def test_gradients_may_lie_in_memory_as_they_like():
+    rng = np.random.default_rng(0)
+    start, gradient = rng.normal(size=(2, 3, 4)).astype("float32")
+    results = []
+    for lay in (lambda g: keras.ops.transpose(keras.ops.convert_to_tensor(g.T.copy())), keras.ops.convert_to_tensor):
+        variable = keras.Variable(start)
+        optimizer = Adam(0.1)
+        for _ in range(2):
+            optimizer.apply([lay(gradient)], [variable])
+        results.append(keras.ops.convert_to_numpy(variable))
+    np.testing.assert_array_equal(*results)

@@ -1,7 +1,7 @@
 """What differs between Keras' backends, in one place: nothing outside names TensorFlow, JAX or torch."""
 
 from mtl_keras.backend.hardware import describe, devices, idle_gpu_warning, peak_memory, present_gpus, set_random_seed
-from mtl_keras.backend.kernels import adam_step, normalize_batch
+from mtl_keras.backend.kernels import adam_step, convolve, lay_out_kernels, normalize_batch, upsample_bilinear
 from mtl_keras.backend.parallel import Parallel, assign_total, local_predictor, share_of_batch
 from mtl_keras.backend.processes import connect, disconnect, preempted, process_count, process_index
 from mtl_keras.backend.torch_files import read_torch_tensors
@@ -11,10 +11,12 @@ __all__ = [
     "adam_step",
     "assign_total",
     "connect",
+    "convolve",
     "describe",
     "devices",
     "disconnect",
     "idle_gpu_warning",
+    "lay_out_kernels",
     "local_predictor",
     "normalize_batch",
     "peak_memory",
@@ -25,4 +27,5 @@ __all__ = [
     "read_torch_tensors",
     "set_random_seed",
     "share_of_batch",
+    "upsample_bilinear",
 ]

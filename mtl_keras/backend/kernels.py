@@ -80,12 +80,18 @@ def adam_step(
     # TensorFlow's kernel takes 1 − 0.999 of float32 numbers, and so is 2e-5 away from PyTorch's Adam.
     if keras.backend.backend() != "torch" or variable.dtype != "float32":
         return False
-    adam = importlib.import_module("torch.optim.adam").adam
-    values = [[moment.value.data] for moment in moments]
-    adam(
-        [variable.value.data],
+    torch = importlib.import_module("torch")
+    value = variable.value.data
+    # The kernel walks through memory, so all must lie alike in it.
+    for moment in moments:
+        if moment.value.stride() != value.stride():
+            moment.value.data = torch.empty_like(value).copy_(moment.value)
+    if gradient.stride() != value.stride():
+        gradient = torch.empty_like(value).copy_(gradient)
+    importlib.import_module("torch.optim.adam").adam(
+        [value],
         [gradient],
-        *values,
+        *([moment.value.data] for moment in moments),
         [],
         # It counts the step itself.
         [step - 1],
@@ -99,3 +105,58 @@ def adam_step(
         maximize=False,
     )
     return True
+
+
+def convolve(x: Any, kernel: Any, *, strides: Any, padding: str, dilation_rate: Any) -> Any | None:
+    """A convolution without bias, (batch, height, width, channels).
+
+    Keras' own under PyTorch copies its input to channels first and back again.
+
+    Returns:
+        None where the backend has no kernel that fits: Keras' is as good, or "same" pads unevenly.
+    """
+    if keras.backend.backend() != "torch":
+        return None
+    kernel = keras.ops.convert_to_tensor(kernel)
+    sides = kernel.shape[:2]
+    uneven = any(side % 2 == 0 for side in sides) or (max(strides) > 1 and max(sides) > 1)
+    if padding == "same" and uneven:
+        return None
+    pads = [rate * (side // 2) for rate, side in zip(dilation_rate, sides, strict=True)]
+    functional = importlib.import_module("torch.nn.functional")
+    y = functional.conv2d(
+        x.permute(0, 3, 1, 2),
+        kernel.permute(3, 2, 0, 1),
+        stride=tuple(strides),
+        padding=pads if padding == "same" else 0,
+        dilation=tuple(dilation_rate),
+    )
+    return y.permute(0, 2, 3, 1)
+
+
+def lay_out_kernels(model: keras.Model) -> None:
+    """Has the kernels of convolutions lie in memory as the backend's convolutions want them; values stay.
+
+    PyTorch's want (filters, height, width, channels), and would copy every kernel and its gradient in every step.
+    """
+    if keras.backend.backend() != "torch":
+        return
+    torch = importlib.import_module("torch")
+    for variable in model.trainable_variables:
+        if len(variable.shape) == 4:
+            kernel = variable.value.data.permute(3, 2, 0, 1).contiguous(memory_format=torch.channels_last)
+            variable.value.data = kernel.permute(2, 3, 1, 0)
+
+
+def upsample_bilinear(x: Any, factor: int) -> Any | None:
+    """(batch, height, width, channels) upsampled by a whole factor, with half-pixel centres and repeated edges.
+
+    Returns:
+        None where the backend has no kernel that fits.
+    """
+    if keras.backend.backend() != "torch":
+        return None
+    functional = importlib.import_module("torch.nn.functional")
+    channels_first = x.permute(0, 3, 1, 2)
+    y = functional.interpolate(channels_first, scale_factor=factor, mode="bilinear", align_corners=False)
+    return y.permute(0, 2, 3, 1)

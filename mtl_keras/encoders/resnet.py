@@ -11,7 +11,7 @@ from keras import layers
 
 from mtl_keras.errors import UserError
 from mtl_keras.initializers import HeNormalFanOut
-from mtl_keras.layers import batch_norm, block
+from mtl_keras.layers import Conv2D, batch_norm, block
 
 
 class Variant(NamedTuple):
@@ -118,7 +118,7 @@ def _conv(x, filters: int, kernel_size: int, *, strides: int = 1, dilation_rate:
     if strides > 1 and kernel_size > 1:
         x = layers.ZeroPadding2D(kernel_size // 2, name=f"{name}_pad")(x)
         padding = "valid"
-    return layers.Conv2D(
+    return Conv2D(
         filters,
         kernel_size,
         strides=strides,

@@ -7,7 +7,7 @@ report, section 3 (Task Distillation).
 from keras import layers
 
 from mtl_keras.initializers import TorchUniform
-from mtl_keras.layers import block
+from mtl_keras.layers import Conv2D, block
 
 
 @block
@@ -18,8 +18,6 @@ def attention_gate(x):
     """
     filters = x.shape[-1]
     options = {"padding": "same", "use_bias": False}
-    features = layers.Conv2D(filters, 3, kernel_initializer=TorchUniform(filters * 9), name="conv", **options)(x)
-    attention = layers.Conv2D(
-        filters, 3, kernel_initializer="zeros", activation="sigmoid", name="attention", **options
-    )(x)
+    features = Conv2D(filters, 3, kernel_initializer=TorchUniform(filters * 9), name="conv", **options)(x)
+    attention = Conv2D(filters, 3, kernel_initializer="zeros", activation="sigmoid", name="attention", **options)(x)
     return layers.Multiply(name="multiply")([features, attention])

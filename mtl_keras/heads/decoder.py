@@ -7,7 +7,7 @@ https://arxiv.org/abs/1802.02611; report, section 3.
 from keras import layers
 
 from mtl_keras.initializers import TorchUniform
-from mtl_keras.layers import BilinearUpsampling, block, conv_bn_relu
+from mtl_keras.layers import BilinearUpsampling, Conv2D, block, conv_bn_relu
 
 FILTERS = 256
 SKIP_FILTERS = 48
@@ -49,7 +49,5 @@ def predictor(x, *, channels: int, scale: int = 4):
     The last 1×1 convolution has a bias and no activation; what it gives is upsampled bilinearly.
     """
     uniform = TorchUniform(x.shape[-1])
-    x = layers.Conv2D(
-        channels, 1, kernel_initializer=uniform, bias_initializer=uniform, dtype="float32", name="predict"
-    )(x)
+    x = Conv2D(channels, 1, kernel_initializer=uniform, bias_initializer=uniform, dtype="float32", name="predict")(x)
     return BilinearUpsampling(scale, dtype="float32", name="upsample")(x)

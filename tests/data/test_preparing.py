@@ -1,3 +1,4 @@
+import functools
 import os
 import signal
 import struct
@@ -174,15 +175,16 @@ SLOW_PREPARATION = """
 def test_an_interrupted_preparation_is_not_taken_for_complete(miniscapes_dir, tmp_path, end):
     prepared_dir = tmp_path / "prepared"
     command = [sys.executable, "-c", textwrap.dedent(SLOW_PREPARATION), str(miniscapes_dir), str(prepared_dir)]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=os.environ | {"PYTHONPATH": os.getcwd()}
-    )
-    for _ in range(6):
-        process.stdout.readline()
-    process.send_signal(end)
-    process.wait(timeout=60)
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    environment = os.environ | {"PYTHONPATH": os.getcwd()}
+    # A shell starts what runs in its background with SIGINT ignored.
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, env=environment, preexec_fn=heed, **options) as process:
+        for _ in range(6):
+            process.stdout.readline()
+        process.send_signal(end)
+        process.wait(timeout=60)
     assert process.returncode != 0
-    process.stdout.close()
     assert not list(prepared_dir.rglob("dataset_info.json"))
     dataset = data.load("miniscapes", "train", data_dir=miniscapes_dir, prepared_dir=prepared_dir)
     assert len(dataset) == 11 and dataset[10]["image"].shape == (72, 96, 3)
