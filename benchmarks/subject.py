@@ -15,8 +15,6 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from trainers.allocator import keep_freed_memory
-
 # Square matrices of this side take both cores of a laptop, and a large accelerator, to their peak.
 MATMUL_SIDE = {"cpu": 3072, "gpu": 16384}
 
@@ -272,7 +270,8 @@ def main() -> None:
     replies: TextIO = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     if settings.get("keep_freed_memory"):
-        keep_freed_memory()
+        # As all commands do when they start; imported here, for it would have the others' memory kept too.
+        import trainers  # noqa: F401
     subject = SUBJECTS[settings["kind"]](settings)
     print(json.dumps(subject.facts()), file=replies)
     for line in sys.stdin:

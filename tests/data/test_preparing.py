@@ -1,4 +1,3 @@
-import functools
 import os
 import signal
 import struct
@@ -158,8 +157,10 @@ def test_wrong_places_and_splits_are_refused(miniscapes_dir, tmp_path):
 
 
 SLOW_PREPARATION = """
-    import sys, time
+    import signal, sys, time
     from mtl_keras.data import raw_files
+    # A shell starts what runs in its background with SIGINT ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     read = raw_files.read_example
     def slow(*args, **kwargs):
         print("reading", flush=True)
@@ -177,9 +178,7 @@ def test_an_interrupted_preparation_is_not_taken_for_complete(miniscapes_dir, tm
     command = [sys.executable, "-c", textwrap.dedent(SLOW_PREPARATION), str(miniscapes_dir), str(prepared_dir)]
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     environment = os.environ | {"PYTHONPATH": os.getcwd()}
-    # A shell starts what runs in its background with SIGINT ignored.
-    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    with subprocess.Popen(command, env=environment, preexec_fn=heed, **options) as process:
+    with subprocess.Popen(command, env=environment, **options) as process:
         for _ in range(6):
             process.stdout.readline()
         process.send_signal(end)
