@@ -65,7 +65,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
                 "optimizer": "adam",
                 "learning_rate": 5e-4,
                 "weight_decay": 1e-4,
-                "batch_size": 8,
+                "batch_size": 4,
                 "epochs": 12,
                 "crop": (96, 96),
                 "loss_weight_semseg": 0.5,

@@ -28,15 +28,17 @@ class StreetsConfig(tfds.core.BuilderConfig):
     Args:
         size: (height, width) of a scene.
         counts: scenes in each split.
+        first: the number of each split's first scene. Scenes of one number are alike but for their size.
     """
 
     size: tuple[int, int] = (128, 256)
     counts: dict[str, int] = dataclasses.field(default_factory=dict)
+    first: int = 0
 
 
-def _config(name: str, size: tuple[int, int], train: int, val: int, test: int) -> StreetsConfig:
+def _config(name: str, size: tuple[int, int], train: int, val: int, test: int, first: int = 0) -> StreetsConfig:
     counts = {"train": train, "val": val, "test": test}
-    return StreetsConfig(name=name, description=f"{size[0]}×{size[1]} px", size=size, counts=counts)
+    return StreetsConfig(name=name, description=f"{size[0]}×{size[1]} px", size=size, counts=counts, first=first)
 
 
 class Streets(ExampleBuilder):
@@ -47,6 +49,8 @@ class Streets(ExampleBuilder):
         _config("demo", (128, 256), 400, 50, 50),
         _config("medium", (256, 512), 2_000, 200, 200),
         _config("full", (360, 720), 20_000, 2_500, 2_500),
+        # To pretrain encoders on: scenes that no other configuration has.
+        _config("pretraining", (128, 256), 2_000, 50, 50, first=1_000_000),
     ]
 
     def data_spec(self) -> DataSpec:
@@ -56,10 +60,9 @@ class Streets(ExampleBuilder):
         return "inverse"
 
     def jobs(self) -> dict[str, Sequence[int]]:
-        return {
-            split: range(i * _SEEDS_A_SPLIT, i * _SEEDS_A_SPLIT + count)
-            for i, (split, count) in enumerate(self.builder_config.counts.items())
-        }
+        starts = range(self.builder_config.first, 10 * _SEEDS_A_SPLIT, _SEEDS_A_SPLIT)
+        counts = self.builder_config.counts
+        return {split: range(start, start + counts[split]) for split, start in zip(counts, starts, strict=False)}
 
     def reader(self) -> Callable[[Any], Example | list[BadFile]]:
         return functools.partial(render_example, size=self.builder_config.size)

@@ -30,6 +30,8 @@ def test_splits_share_no_scene(tiny):
     jobs = Streets(config="full", data_dir=tiny._data_dir_root).jobs()
     assert {split: len(seeds) for split, seeds in jobs.items()} == {"train": 20_000, "val": 2_500, "test": 2_500}
     assert len(set().union(*jobs.values())) == 25_000
+    others = Streets(config="pretraining", data_dir=tiny._data_dir_root).jobs()
+    assert len(set().union(*others.values(), *jobs.values())) == 25_000 + 2_100
 
 
 def test_depth_statistics_are_measured_on_the_train_split(tiny):
