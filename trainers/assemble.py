@@ -32,7 +32,6 @@ def make_splits(config: RunConfig, parallel: backend.Parallel) -> Splits:
         parallel: the devices that share them.
     """
     devices.check(config, parallel)
-    _check_updates(config, parallel)
     train, val = (data.load(config.dataset, split, **config.source) for split in ("train", "val"))
     if len(train) < config.batch_size:
         raise UserError(f"batch_size: {config.batch_size} is more than the {len(train)} training images; give less")
@@ -63,16 +62,6 @@ def make_splits(config: RunConfig, parallel: backend.Parallel) -> Splits:
             **shared,
         ),
     )
-
-
-def _check_updates(config: RunConfig, parallel: backend.Parallel) -> None:
-    """What needs the gradients of all devices before they are summed is JAX's alone."""
-    if parallel.total == 1 or keras.backend.backend() == "jax":
-        return
-    given = {"accumulate": config.accumulate > 1, "clip_norm": config.clip_norm, "ema": config.ema}
-    for name, on in {**given, "on_nan": config.on_nan == "skip"}.items():
-        if on:
-            raise UserError(f"{name}: on several devices under JAX alone; set KERAS_BACKEND=jax, or leave it out")
 
 
 def make_model(config: RunConfig, spec: data.DataSpec) -> MultiTaskModel:

@@ -14,39 +14,19 @@ import keras
 import numpy as np
 
 from mtl_keras.callbacks import Clock, numbers
-from mtl_keras.checkpoints import SavedState, State, assign_weights, restore_training_state, training_state, weights_of
+from mtl_keras.checkpoints import SavedState, State, restore_training_state, training_state
 from mtl_keras.faults import NotFinite, all_finite, where_not_finite
 from mtl_keras.model import MultiTaskModel
 from mtl_keras.optimizers import unwrapped
 from mtl_keras.saving import LastState
-from trainers.assemble import Splits, make_model
-from trainers.config import RunConfig
 from trainers.run_folder import RunFolder
+from trainers.session import Session
 
 # The status of a run that a loss which is not finite has stopped: sysexits' EX_DATAERR.
 EXIT_NOT_FINITE = 65
 MOST_ROLLBACKS = 5
 
 _ADVICE = "a lower learning rate or --clip_norm may help"
-
-
-@dataclasses.dataclass(frozen=True)
-class Session:
-    """What a run trains with.
-
-    Args:
-        begin: compiles the model for a state, or for the start.
-        fit: fits from a step on with callbacks; with `validate=False`, without validation.
-    """
-
-    config: RunConfig
-    run: RunFolder
-    model: MultiTaskModel
-    splits: Splits
-    last: LastState
-    begin: Callable[[SavedState | None], Clock]
-    fit: Callable[..., None]
-    say: Callable[[str], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +43,9 @@ class Fault:
         return f"step {self.step + 1}, images {', '.join(self.ids)}, first in {self.where}"
 
 
-def recover(session: Session, noticed: NotFinite, rollbacks_left: int) -> SavedState:
+def recover(
+    session: Session, run: RunFolder, last: LastState, noticed: NotFinite, rollbacks_left: int, say: Callable
+) -> SavedState:
     """Finds the first bad batch; gives the state to go on from behind it, or ends the process.
 
     The state before the bad batch is saved, so that the run can go on from there.
@@ -71,30 +53,30 @@ def recover(session: Session, noticed: NotFinite, rollbacks_left: int) -> SavedS
     Raises:
         SystemExit: with `EXIT_NOT_FINITE`, unless the run is to roll back, and may.
     """
-    config = session.config
-    session.last.wait()
-    session.say(f"the loss is not finite by step {noticed.step}; looking for the first bad batch")
-    fault = _find(session, noticed.step)
+    on_nan = session.config.on_nan
+    last.wait()
+    say(f"the loss is not finite by step {noticed.step}; looking for the first bad batch")
+    fault = _find(session, last, noticed.step)
     if fault is None:
         _stop(
             f"the loss is not finite by step {noticed.step}, but stays finite when the steps since the last saved "
-            f"state are repeated: this device's sums differ from time to time; go on with --resume={session.run.path}"
+            f"state are repeated: this device's sums differ from time to time; go on with --resume={run.path}"
         )
-    if config.on_nan == "rollback" and rollbacks_left:
-        session.say(f"rolled back: {fault}; this batch is left out")
-        return _behind(session, fault)
-    _save(session, fault.step, fault.before, fault.learning_rate)
-    mend = _ADVICE if config.on_nan != "stop" else f"go on without this batch by --on_nan=rollback, or {_ADVICE}"
-    spent = f" after {MOST_ROLLBACKS} rollbacks" if config.on_nan == "rollback" else ""
-    _stop(f"the loss is not finite{spent}: {fault}; the state before it is saved: --resume={session.run.path}; {mend}")
+    if on_nan == "rollback" and rollbacks_left:
+        say(f"rolled back: {fault}; this batch is left out")
+        return _behind(session, last, fault)
+    _save(last, fault.step, fault.before, fault.learning_rate)
+    mend = _ADVICE if on_nan != "stop" else f"go on without this batch by --on_nan=rollback, or {_ADVICE}"
+    spent = f" after {MOST_ROLLBACKS} rollbacks" if on_nan == "rollback" else ""
+    _stop(f"the loss is not finite{spent}: {fault}; the state before it is saved: --resume={run.path}; {mend}")
 
 
-def _find(session: Session, noticed: int) -> Fault | None:
+def _find(session: Session, last: LastState, noticed: int) -> Fault | None:
     """Repeats the steps since the last saved state, up to the one that the fault was noticed at."""
-    model, splits = session.model, session.splits
-    state = session.last.files.load()
+    model, train = session.model, session.splits.train
+    state = last.files.load()
     if state is None:
-        assign_weights(model, weights_of(make_model(session.config, model.spec)))
+        session.forget()
         clock = session.begin(None)
         model.reset_metrics()
     else:
@@ -106,15 +88,15 @@ def _find(session: Session, noticed: int) -> Fault | None:
     except _Found:
         pass
     finally:
-        splits.train.close()
+        train.close()
     if search.after is None:
         return None
     step = clock.step - 1
-    splits.train.go_to(step)
-    images, labels = splits.train[0]
+    train.go_to(step)
+    images, labels = train[0]
     restore_training_state(model, search.before)
     where = where_not_finite(model, images, labels) or _bad_gradients(model, search.after)
-    return Fault(step, clock.learning_rate, search.before, splits.train.ids(0), where)
+    return Fault(step, clock.learning_rate, search.before, session.image_ids(step), where)
 
 
 def _bad_gradients(model: MultiTaskModel, after: State) -> str:
@@ -123,19 +105,19 @@ def _bad_gradients(model: MultiTaskModel, after: State) -> str:
     return f"the gradients of {spoiled[-1]}" if spoiled else "the gradients"
 
 
-def _behind(session: Session, fault: Fault) -> SavedState:
+def _behind(session: Session, last: LastState, fault: Fault) -> SavedState:
     """Saves and gives the state before the bad step as if that step were done and had changed nothing."""
     model = session.model
     restore_training_state(model, fault.before)
-    if fault.step % session.splits.train.steps_per_epoch == 0:
+    if fault.step % session.steps_per_epoch == 0:
         model.reset_metrics()
     unwrapped(model.optimizer).pass_over()
-    return _save(session, fault.step + 1, training_state(model), fault.learning_rate)
+    return _save(last, fault.step + 1, training_state(model), fault.learning_rate)
 
 
-def _save(session: Session, step: int, state: State, learning_rate: float) -> SavedState:
-    facts = {**session.last.facts(), "learning_rate": learning_rate}
-    session.last.files.save(step, state, facts)
+def _save(last: LastState, step: int, state: State, learning_rate: float) -> SavedState:
+    facts = {**last.facts(), "learning_rate": learning_rate}
+    last.files.save(step, state, facts)
     return step, state, facts
 
 
