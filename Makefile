@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test lint bench soak models
+.PHONY: demo test lint bench bench-gpu soak models
 
 demo: $(VENV)/installed
 	$(RUN) -m trainers.fit --arch branched
@@ -22,6 +22,16 @@ bench: $(VENV)/installed-test
 	$(RUN) -m benchmarks.loader
 	$(RUN) -m benchmarks.growth --backends jax --encoder resnet18 --size 64,128
 	$(RUN) -m benchmarks.results
+
+# On a GPU, in an environment that has JAX and PyTorch for it.
+GPU := --precision mixed_bfloat16 --batch_size 64 --size 256,256 --backends jax,torch
+bench-gpu:
+	$(PYTHON) -m benchmarks.train_step --name train_step_gpu $(GPU) --rounds 10 --steps 20
+	$(PYTHON) -m benchmarks.train_step --name train_step_gpu_distillation --arch distillation $(GPU) --rounds 10 --steps 20
+	$(PYTHON) -m benchmarks.infer --name infer_gpu $(GPU) --rounds 10 --steps 50
+	$(PYTHON) -m benchmarks.memory --name memory_gpu $(GPU)
+	$(PYTHON) -m benchmarks.metrics_cost --name metrics_cost_gpu $(GPU) --steps 20
+	$(PYTHON) -m benchmarks.results
 
 # `make models RUNS="runs/A runs/B"` fills in what these runs came to.
 models: $(VENV)/installed

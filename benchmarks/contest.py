@@ -29,13 +29,15 @@ BACKENDS = ("jax", "tensorflow", "torch")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 FLAGS = flags.FLAGS
+# They are the flags of the benchmark that asks for them, and stand in its --help.
+flags.disclaim_key_flags()
 
 
-def define_flags(*, rounds: int, steps: int) -> None:
-    """The flags that the comparisons share."""
+def define_flags(*, rounds: int, steps: int, least_batch: int = 2) -> None:
+    """The flags that the comparisons share; a batch of one image cannot be trained on."""
     flags.DEFINE_string("arch", "branched", "topology: joint, branched or distillation")
     flags.DEFINE_string("encoder", "resnet34", "encoder of all")
-    flags.DEFINE_integer("batch_size", 4, "images a batch", lower_bound=2)
+    flags.DEFINE_integer("batch_size", 4, "images a batch", lower_bound=least_batch)
     flags.DEFINE_list("size", ["128", "256"], "height and width of the images")
     flags.DEFINE_enum("precision", "float32", PRECISIONS, "compute precision of all")
     flags.DEFINE_list("backends", [*BACKENDS], "of ours, those that are installed")

@@ -17,7 +17,7 @@ from benchmarks import contest
 from trainers import cli
 
 FLAGS = flags.FLAGS
-contest.define_flags(rounds=5, steps=5)
+contest.define_flags(rounds=5, steps=5, least_batch=1)
 flags.DEFINE_string("name", "infer", "name of the result")
 flags.DEFINE_list("formats", ["saved_model", "onnx", "litert", "openvino"], "exports to measure, where installed")
 
