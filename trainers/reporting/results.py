@@ -24,8 +24,8 @@ from trainers.scheduling.ledger import (
     RunFolders,
     State,
     became_nan,
-    best_row,
     ledger_folder,
+    rank,
     rows_of,
 )
 from trainers.scheduling.plan import INCIDENTAL, PlannedRun
@@ -79,13 +79,17 @@ class Result:
     @property
     def metrics(self) -> dict[str, float]:
         """Validation metrics of the best epoch; `difference` is mIoU − SI-logRMSE, the grader before it is clamped."""
-        row = best_row(self.rows)
-        values = {name: row[f"val_{name}"] for name in ("grader", "miou", "silog")}
+        values = {name: self._best[f"val_{name}"] for name in ("grader", "miou", "silog")}
         return {**values, "difference": values["miou"] - values["silog"]}
 
     @property
     def epoch(self) -> int:
-        return int(best_row(self.rows)["epoch"])
+        return int(self._best["epoch"])
+
+    @property
+    def _best(self) -> dict[str, float]:
+        """The epoch with the best grader before it is clamped; what is left of a clamped one is a single task's."""
+        return max(self.rows, key=lambda row: rank(row)[1])
 
     @property
     def seconds(self) -> float:

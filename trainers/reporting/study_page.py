@@ -115,12 +115,12 @@ def _flags(study: Study, results: StudyResults) -> dict[str, object]:
 
 def _legend(results: StudyResults) -> str:
     sentences = [
-        "Validation metrics of the epoch with the best grader; Semseg is mIoU in percent, Depth is SI-logRMSE."
+        "Validation metrics of the epoch with the best Semseg − Depth; Semseg is mIoU in percent, Depth is SI-logRMSE."
     ]
     if tables.is_clamped(results):
         sentences.append(
-            "The grader is max(mIoU − 50, 0) + max(50 − SI-logRMSE, 0), which is cut off here; Semseg − Depth is what "
-            "it is where nothing is."
+            "The grader, max(mIoU − 50, 0) + max(50 − SI-logRMSE, 0), is cut off at these figures; Semseg − Depth is "
+            "the grader without the cut."
         )
     if any(len(results.of(variant.name)) > 1 for variant in results.study.variants):
         sentences.append("± is the standard deviation over seeds.")

@@ -136,7 +136,12 @@ def rows_of(run: RunFolder) -> Rows:
 
 def best_row(rows: Rows) -> dict[str, float]:
     """The epoch whose weights a run keeps."""
-    return max(rows, key=lambda row: rank_of({name: row[f"val_{name}"] for name in ("grader", "miou", "silog")}))
+    return max(rows, key=rank)
+
+
+def rank(row: dict[str, float]) -> tuple[float, float]:
+    """What epochs are compared by: the grader, then mIoU − SI-logRMSE, which it is before it is clamped."""
+    return rank_of({name: row[f"val_{name}"] for name in ("grader", "miou", "silog")})
 
 
 def became_nan(rows: Rows) -> str | None:
