@@ -82,9 +82,14 @@ def _named(groups: Mapping[str, list[keras.Variable]]) -> dict[str, keras.Variab
 
 def write_tensors(path: Path, tensors: State, facts: Mapping[str, Any]) -> None:
     """Writes arrays with JSON facts in the header, whole or not at all."""
-    metadata = {key: json.dumps(value) for key, value in facts.items()}
     with replacing(path) as temporary:
-        temporary.write_bytes(safetensors.numpy.save(tensors, metadata=metadata))
+        temporary.write_bytes(_encoded(tensors, facts))
+
+
+def _encoded(tensors: State, facts: Mapping[str, Any]) -> bytes:
+    # safetensors writes memory as it lies, and PyTorch's weights may lie channels last.
+    arrays = {name: np.asarray(array, order="C") for name, array in tensors.items()}
+    return safetensors.numpy.save(arrays, metadata={key: json.dumps(value) for key, value in facts.items()})
 
 
 def read_tensors(path: Path) -> tuple[State, dict[str, Any]]:
@@ -114,8 +119,7 @@ class StateFiles:
 
     def save(self, step: int, state: State, facts: Mapping[str, Any]) -> Path:
         """Writes the state after `step` steps, proves it, and removes all but the newest two."""
-        metadata = {key: json.dumps(value) for key, value in facts.items()}
-        content = safetensors.numpy.save(state, metadata=metadata)
+        content = _encoded(state, facts)
         final = self.folder / f"step-{step:010d}-{_checksum(content)}.safetensors"
         with replacing(final) as temporary:
             temporary.write_bytes(content)

@@ -159,7 +159,8 @@ class SemsegErrors:
         cells = labels[valid] * self.num_classes + ids[valid]
         self.confusion += np.bincount(cells, minlength=self.num_classes**2).reshape(self.confusion.shape)
         if confidence is not None:
-            confidence = np.asarray(confidence, np.float64)[valid]
+            # A diverged model is sure of nothing.
+            confidence = np.nan_to_num(np.asarray(confidence, np.float64)[valid])
             bins = np.minimum((confidence * CALIBRATION_BINS).astype(np.intp), CALIBRATION_BINS - 1)
             self.bin_counts += np.bincount(bins, minlength=CALIBRATION_BINS)
             self.bin_correct += np.bincount(bins[labels[valid] == ids[valid]], minlength=CALIBRATION_BINS)

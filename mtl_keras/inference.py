@@ -238,22 +238,26 @@ def decode_image(data: bytes, name: object) -> np.ndarray:
         BadFile: it is no PNG or JPEG, is damaged, or has more than 8 bits a channel.
     """
     image = open_image(data, name)
-    require_mode(image, _MODES, "8 bits a channel", name)
     with contextlib.suppress(Exception):  # a broken tag raises what its bytes lead to, and turns nothing
         image = ImageOps.exif_transpose(image)
+    return _as_rgb(image, name)
+
+
+def _as_rgb(image: Image.Image, name: object) -> np.ndarray:
+    require_mode(image, _MODES, "8 bits a channel", name)
     # A palette with transparent colours goes by RGBA, as Pillow asks.
     return np.asarray((image.convert("RGBA") if "transparency" in image.info else image).convert("RGB"))
 
 
 def _as_array(image) -> np.ndarray:
-    """A path's image, or the array itself if it is one."""
-    if isinstance(image, str | os.PathLike):
-        try:
+    """A path's or Pillow's image, or the array itself if it is one."""
+    try:
+        if isinstance(image, str | os.PathLike):
             return read_image(image)
-        except BadFile as error:
-            raise UserError(f"{error}; give a PNG or JPEG image") from None
-    if isinstance(image, Image.Image):
-        return np.asarray(image.convert("RGB"))
+        if isinstance(image, Image.Image):
+            return _as_rgb(image, "a Pillow image")
+    except BadFile as error:
+        raise UserError(f"{error}; give a PNG or JPEG image") from None
     image = np.asarray(image)
     if image.ndim != 3 or image.shape[-1] != 3 or not all(image.shape):
         raise UserError(f"an image has shape {image.shape}; give RGB arrays (height, width, 3) with values 0–255")

@@ -7,6 +7,7 @@ import numpy as np
 
 import mtl_keras
 import zoo
+from mtl_keras.checkpoints import read_tensors, weights_of, write_tensors
 from tests import harness
 
 SEED, SIZE, ENCODER, RATE = 7, (64, 64), "resnet18", 2.0**-6
@@ -28,6 +29,9 @@ def probe(folder: pathlib.Path) -> None:
     model.compile(mtl_keras.SGD(RATE, weight_decay=1e-4), jit_compile=jit_compile)
     found["loss"] = model.fit(image, labels, batch_size=4, verbose=0).history["loss"][0]
     found |= {f"trained/{index}": value for index, value in enumerate(model.get_weights())}
+    write_tensors(folder / f"{keras.backend.backend()}.safetensors", weights_of(model), {})
+    kept = read_tensors(folder / f"{keras.backend.backend()}.safetensors")[0]
+    found["kept"] = all(np.array_equal(kept[name], value) for name, value in weights_of(model).items())
     np.savez(folder / f"{keras.backend.backend()}.npz", **found)
 
 

@@ -119,6 +119,11 @@ def test_a_seed_gives_the_same_weights(found, backend):
         np.testing.assert_array_equal(actual[name], expected[name])
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_checkpoint_holds_the_trained_weights(found, backend):
+    assert found[backend]["kept"]
+
+
 def test_every_module_imports_without_tensorflow():
     """Those that need it for one of their functions import it there."""
     modules = [

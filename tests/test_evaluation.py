@@ -1,6 +1,8 @@
 """Measures of a split against NumPy by definition, cityscapesScripts, and the metrics that training logs."""
 
 import argparse
+import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from mtl_keras.data.spec import CITYSCAPES_COLORS
 from mtl_keras.evaluation import MEASURES, DepthErrors, Evaluation, SemsegErrors, evaluate
 from mtl_keras.inference import Prediction
 from tests import harness
+from trainers import evaluation_report
 
 
 def depths(images: int, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -120,6 +123,27 @@ def test_a_sure_prediction_falls_into_the_last_bin():
     errors = SemsegErrors(2)
     errors.add(np.array([[1]]), np.array([[1]]), np.array([[1.0]]))
     assert errors.calibration_error() == 0 and errors.bin_counts[-1] == 1
+
+
+def test_a_model_that_has_diverged_is_reported_and_not_a_number(tmp_path):
+    evaluation, labels = Evaluation(harness.spec(3)), harness.labels(1, 32, 32, 3)
+    nothing = np.full((32, 32), np.nan, "float32")
+    evaluation.add(labels, [Prediction(np.zeros((32, 32), np.uint8), nothing, nothing)])
+    evaluation_report.write(tmp_path, evaluation, {"model": "a", "dataset": "b", "split": "val"})
+    results = json.loads((tmp_path / "metrics.json").read_text())
+    assert results["silog"] is None and results["grader"] == 0
+    # It was sure of nothing, and right where the class is 0.
+    assert results["semseg"]["calibration_error"] == pytest.approx(results["semseg"]["pixel_accuracy"])
+    assert "| silog | 100·sqrt(mean(d²) − mean(d)²) | – | – |" in (tmp_path / "README.md").read_text()
+    assert (tmp_path / "distance.png").is_file()
+
+
+def test_a_class_may_be_called_as_it_likes(tmp_path):
+    spec = dataclasses.replace(harness.spec(2), classes=("car|bus", "$x$"))
+    evaluation = Evaluation(spec)
+    evaluation.semseg.add(np.array([[0, 1]]), np.array([[0, 1]]), np.ones((1, 2)))
+    evaluation_report.write(tmp_path, evaluation, {"model": "a", "dataset": "b", "split": "val"})
+    assert "\n| car\\|bus | 100.00 |\n| $x$ | 100.00 |\n" in (tmp_path / "README.md").read_text()
 
 
 def test_agrees_with_what_training_logs():

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -150,6 +151,7 @@ def test_nothing_is_written_over_and_the_other_formats_go_on(exported):
         ("litert", {}, "size: a LiteRT model has a fixed size"),
         ("onnx", {"precision": "float16"}, "size: an ONNX model of half precision has a fixed size"),
         ("saved_model", {"precision": "int8"}, "precision: saved_model has no int8"),
+        ("keras", {"precision": "float16"}, "precision: keras has no float16"),
         ("onnx", {"precision": "int8"}, "precision: int8 needs sample images"),
     ],
 )
@@ -160,7 +162,21 @@ def test_what_a_format_cannot_do_is_refused(model, tmp_path, kind, options, mess
     assert not (tmp_path / "export").exists()
 
 
-def test_a_missing_runtime_is_named(tmp_path, monkeypatch):
+def test_a_dataset_that_is_gone_may_be_given_and_else_hinders_no_export(model, tmp_path):
+    run = write_run(tmp_path / "runs", model, arch="joint", dataset="miniscapes", prepared_dir=str(tmp_path))
+    program = """
+        import sys
+        from trainers import export
+        (source,) = export.FLAGS(sys.argv)[1:]
+        print(export.measure_loss(None, "onnx", None, export.ExportOptions(), source))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program), str(run.path)]
+    for moved, reason in (([], "no preparation of it lies"), (["--data_dir=/none"], "data_dir /none is no folder")):
+        process = subprocess.run([*command, *moved], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert "its loss in grader is not measured (" in process.stdout and reason in process.stdout, process.stderr
+
+
+def test_a_missing_runtime_is_named(tmp_path):
     (tmp_path / "model.onnx").write_bytes(b"no model")
     with pytest.raises(UserError, match="model.onnx: its runtime cannot run it"):
         check.run("onnx", tmp_path / "model.onnx", [check.sample_images(1, 32, 32)])

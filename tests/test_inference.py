@@ -181,6 +181,8 @@ def test_what_is_no_image_is_named(tiny, tmp_path):
     for file, reason in (("notes.png", "not a PNG or JPEG"), ("depth.png", "8 bits"), ("none.png", "No such file")):
         with pytest.raises(UserError, match=f"{file}: .*{reason}"):
             tiny.predict_images(tmp_path / file)
+    with pytest.raises(UserError, match="a Pillow image: mode I;16, expected 8 bits a channel"):
+        tiny.predict_images(Image.fromarray(np.zeros((4, 4), np.uint16)))
     with pytest.raises(UserError, match="shape"):
         predict_images(tiny, [np.zeros((4, 4))], Options())
 

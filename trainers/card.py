@@ -25,14 +25,14 @@ def write(
 ) -> None:
     """Writes `README.md` into a run's folder."""
     parameters = count_parameters(model)
-    seconds = history[-1]["seconds"]
+    epochs = f"{len(history)} epoch{'s' if len(history) > 1 else ''}"
     columns = {"untrained": baseline or {}, f"best (epoch {best['epoch']})": best["metrics"]}
     columns = {name: values for name, values in columns.items() if values}
     lines = [
         f"# {run.path.name}",
         "",
         f"{config.arch} topology on {config.encoder}, {parameters:,} trainable parameters, trained on "
-        f"{config.dataset} for {int(history[-1]['epoch'])} epochs in {_duration(seconds)} ({backend.describe()}).",
+        f"{config.dataset} for {epochs} in {_duration(history[-1]['seconds'])} ({backend.describe()}).",
         "",
         f"An image of 256×256 takes {multiply_adds(model) / 1e9:.2f} G multiply-adds; predictions are class ids and "
         "metres for every pixel.",

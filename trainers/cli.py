@@ -81,6 +81,11 @@ def given_flags(config: type) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
 
 
+def moved_data() -> dict[str, Any]:
+    """The flags `data_dir` and `prepared_dir`, where they are given: a run's data may lie elsewhere by now."""
+    return {name: flags.FLAGS[name].value for name in ("data_dir", "prepared_dir") if flags.FLAGS[name].value}
+
+
 class _ListParser(flags.ArgumentParser):
     """Values behind commas, as a list: `0,0,1`, `false,false,true`, `256,256`, `256x256`."""
 

@@ -33,7 +33,7 @@ class RunConfig:
 
     arch: str = _option("branched", "topology: joint, branched or distillation")
     encoder: str = _option("resnet34", "resnet18, resnet34, resnet50 or resnet101")
-    dilation: tuple[bool, ...] = _option((False, False, True), "of layer2, layer3 and layer4: dilation for stride")
+    dilation: tuple[bool, ...] = _option((False, False, True), "which of layer2, layer3 and layer4 dilate, not stride")
     aspp: bool = _option(True, "atrous spatial pyramid pooling")
     skip: bool = _option(True, "skip connection at 1/4 scale")
     aspp_rates: tuple[int, ...] = _option((3, 6, 9), "dilation rates of the ASPP", least=1)
@@ -57,10 +57,10 @@ class RunConfig:
     cache_dir: str | None = _option(None, "folder of the disk cache; beside the prepared data by default")
     workers: int = _option(0, "worker processes of the loader; 0 reads in threads", least=0)
 
-    optimizer: str = _option("adam", "all as PyTorch has them", choices=OPTIMIZERS)
-    learning_rate: float = _option(1e-4, "at the first epoch", above=0)
+    optimizer: str = _option("adam", "each as PyTorch has it", choices=OPTIMIZERS)
+    learning_rate: float = _option(1e-4, "learning rate of the first epoch", above=0)
     weight_decay: float = _option(1e-4, "added to the gradients of adam and sgd; decoupled in adamw", least=0)
-    momentum: float = _option(0.9, "of sgd", least=0)
+    momentum: float = _option(0.9, "momentum of sgd", least=0)
     encoder_lr_scale: float = _option(1.0, "factor of the learning rate for the encoder", above=0)
     freeze_encoder_epochs: int = _option(0, "for so many first epochs the encoder's weights stay as they are", least=0)
     freeze_batch_norm: bool = _option(False, "keep the encoder's batch norms, statistics included, as they are")
@@ -72,7 +72,7 @@ class RunConfig:
     loss_weight_depth: float = _option(0.5, "weight of depth", least=0)
     clip_norm: float | None = _option(None, "greatest norm of all gradients together; longer ones are scaled", above=0)
     ema: float | None = _option(None, "judge and keep averaged weights, of this decay (0.999, say)", above=0, below=1)
-    on_nan: str = _option("stop", "where a loss or gradient is not finite", choices=ON_NAN)
+    on_nan: str = _option("stop", "what to do where a loss or gradient is not finite", choices=ON_NAN)
     precision: str = _option("float32", "compute precision; heads and losses stay float32", choices=PRECISIONS)
     seed: int = _option(0, "of weights, order and crops", least=0)
 

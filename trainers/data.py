@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> None:
     datasets = data.load_all(config.dataset, **config.source)
     chosen = _chosen(datasets, FLAGS.split)
     statistics = {split: _statistics(dataset) for split, dataset in chosen.items()}
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, markup=False)
     console.print(data_report.describe(chosen, statistics))
     for split, dataset in chosen.items():
         path = (out or dataset.path) / f"samples-{split}.png"

@@ -94,11 +94,10 @@ def _classes(spec: "DataSpec", statistics: Mapping[str, "Statistics"]) -> Table:
     """Frequencies, in percent of the labelled pixels; the first split's as bars too."""
     shares = [_shares(split.class_pixels) for split in statistics.values()]
     table = _table("classes, % of labelled pixels", *statistics)
-    table.columns[0].header, table.columns[0].min_width = Text("classes, % of labelled pixels"), 18
-    most = max(shares[0], default=0)
+    most, width = max(shares[0]), max(16, *map(len, spec.classes))
     for index, name in enumerate(spec.classes):
         color = "rgb({},{},{})".format(*spec.palette[index])
-        label = Text.assemble(("■ ", color), f"{name:<16.16} ", (_bar(shares[0][index], most), color))
+        label = Text.assemble(("■ ", color), f"{name:<{width}} ", (_bar(shares[0][index], most), color))
         table.add_row(label, *(_share(split[index]) for split in shares))
     return table
 

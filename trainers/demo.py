@@ -142,6 +142,11 @@ def _png(picture: np.ndarray) -> str:
     return base64.b64encode(viz.encode_png(picture)).decode()
 
 
+def names_of(host: str) -> list[str]:
+    """What a page that listens on an address may be asked for by; on all of them ("0.0.0.0", "::") by any name."""
+    return ["*"] if host in ("0.0.0.0", "::") else ["localhost", "127.0.0.1", host]
+
+
 def main(arguments: list[str]) -> None:
     if len(arguments) != 1:
         raise UserError("give one run, such as `python -m trainers.demo runs/NAME`")
@@ -153,14 +158,14 @@ def main(arguments: list[str]) -> None:
 
     model = load_best(arguments[0])
     about = f"{Path(arguments[0]).resolve().name}: {model.name} topology, trained on {model.spec.name}"
-    hosts = ["localhost", "127.0.0.1", FLAGS.host]
+    hosts = names_of(FLAGS.host)
     app = make_app(model, about, FLAGS.most_megabytes * 2**20, int(FLAGS.most_megapixels * 1e6), hosts)
     print(f"http://{FLAGS.host}:{FLAGS.port} shows {about}; Ctrl-C ends it", flush=True)
     uvicorn.run(app, host=FLAGS.host, port=FLAGS.port, log_level="warning", limit_concurrency=MOST_CONNECTIONS)
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("host", "127.0.0.1", "address to listen on; this machine alone by default")
+    flags.DEFINE_string("host", "127.0.0.1", "address to listen on, 0.0.0.0 for all; this machine alone by default")
     flags.DEFINE_integer("port", 7860, "port to listen on")
     flags.DEFINE_integer("most_megabytes", 20, "what an upload may have")
     flags.DEFINE_float("most_megapixels", 16.0, "what an image may have")

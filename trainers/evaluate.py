@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> None:
     from trainers.best import folder_for, load_best
     from trainers.run_folder import RunFolder
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, markup=False)
     out = folder_for(arguments[0], FLAGS.out, f"evaluations/{FLAGS.split}")
     if out.exists():
         raise UserError(f"out: {out} exists already; give another folder, or leave --out away")
@@ -83,8 +83,7 @@ def open_split(source: str, spec: Any) -> Any:
         config = RunConfig(
             dataset=FLAGS.dataset, prepared_dir=config.prepared_dir, skip_bad_files=config.skip_bad_files
         )
-    moved = {name: FLAGS[name].value for name in ("data_dir", "prepared_dir") if FLAGS[name].value}
-    dataset = data.load(config.dataset, FLAGS.split, **{**config.source, **moved})
+    dataset = data.load(config.dataset, FLAGS.split, **{**config.source, **cli.moved_data()})
     if dataset.spec.classes != spec.classes:
         raise UserError(
             f"{dataset.full_name}: has {dataset.spec.num_classes} classes, other ones than the model's "

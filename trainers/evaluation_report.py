@@ -75,7 +75,7 @@ def _semseg_lines(semseg: dict[str, Any]) -> list[str]:
         "",
         "| class | IoU % |",
         "|---|---|",
-        *(f"| {name} | {_percent(value)} |" for name, value in semseg["iou"].items()),
+        *(f"| {_cell(name)} | {_percent(value)} |" for name, value in semseg["iou"].items()),
         "",
         "![confusion](confusion.png)",
         "![calibration](calibration.png)",
@@ -95,7 +95,7 @@ def _depth_lines(depth: dict[str, Any]) -> list[str]:
         "| measure | formula | mean of images | pooled |",
         "|---|---|---|---|",
         *(
-            f"| {name}{units[name]} | {measure.formula.replace('|', chr(92) + '|')} "
+            f"| {name}{units[name]} | {_cell(measure.formula)} "
             f"| {_number(depth['mean_of_images'][name])} | {_number(depth['pooled'][name])} |"
             for name, measure in MEASURES.items()
         ),
@@ -110,6 +110,11 @@ def _depth_lines(depth: dict[str, Any]) -> list[str]:
         "![errors by distance](distance.png)",
         "",
     ]
+
+
+def _cell(text: str) -> str:
+    """A text that a table's cell can hold."""
+    return text.replace("|", "\\|")
 
 
 def _percent(value: float) -> str:

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 import keras
 from absl import flags
 
-from mtl_keras.errors import UserError
-from trainers import cli
+from mtl_keras import exporting
+from mtl_keras.errors import UserError, first_line
+from mtl_keras.exporting import FILES, FORMATS, PRECISIONS, ExportOptions, check
+from trainers import cli, prediction_flags
 
 if TYPE_CHECKING:
-    from mtl_keras.exporting import ExportOptions
     from mtl_keras.model import MultiTaskModel
 
 FLAGS = flags.FLAGS
-FORMATS = ("saved_model", "onnx", "litert", "openvino", "keras")
 EXIT_SOME_FAILED = 1
 CHECKED_SIZE = (256, 512)
 CALIBRATION_IMAGES = 32
@@ -32,9 +32,11 @@ CALIBRATION_IMAGES = 32
 flags.DEFINE_list("format", ["saved_model"], f"what to write: one or more of {','.join(FORMATS)}")
 flags.DEFINE_string("size", None, "HEIGHTxWIDTH of the images; free if not given, which LiteRT cannot have")
 flags.DEFINE_bool("argmax", False, "return class ids in the place of logits")
-flags.DEFINE_enum("precision", "float32", ["float32", "float16", "int8"], "of weights and computation")
+flags.DEFINE_enum("precision", "float32", PRECISIONS, "of weights and computation")
 flags.DEFINE_bool("encoded", True, "give a SavedModel a second signature, serving_bytes, that takes JPEG and PNG files")
-flags.DEFINE_integer("measure", 50, "validation images that the loss of --precision is measured on")
+flags.DEFINE_integer("measure", 50, "validation images that the loss of --precision is measured on", lower_bound=1)
+flags.DEFINE_string("data_dir", None, "folder of the raw dataset, if it has moved; for --precision alone")
+flags.DEFINE_string("prepared_dir", None, "folder of prepared datasets, if it has moved; likewise")
 flags.DEFINE_string("out", None, "folder to write to; the run's by default")
 
 
@@ -43,7 +45,7 @@ def main(arguments: list[str]) -> int | None:
         raise UserError("give one run, such as `python -m trainers.export runs/NAME`")
     if unknown := [name for name in FLAGS.format if name not in FORMATS]:
         raise UserError(f"format: '{unknown[0]}' is unknown; use one or more of {', '.join(FORMATS)}")
-    size, source = _size(FLAGS.size), Path(arguments[0])
+    size, source = prediction_flags.size("size"), Path(arguments[0])
     out = Path(FLAGS.out) if FLAGS.out else source if source.is_dir() else source.parent
     failures = {}
     for kind in dict.fromkeys(FLAGS.format):
@@ -53,7 +55,6 @@ def main(arguments: list[str]) -> int | None:
     kinds = [kind for kind in dict.fromkeys(FLAGS.format) if kind not in failures]
     if keras.backend.backend() != "tensorflow" and set(kinds) - {"keras"}:
         return _again_under_tensorflow()
-    from mtl_keras.exporting import ExportOptions
     from trainers.best import load_best
 
     options = ExportOptions(size, FLAGS.argmax, FLAGS.precision, FLAGS.encoded)
@@ -73,8 +74,6 @@ def main(arguments: list[str]) -> int | None:
 
 
 def _file_name(kind: str) -> str:
-    from mtl_keras.exporting import FILES
-
     name = Path(FILES[kind])
     return str(name) if FLAGS.precision == "float32" else f"{name.stem}-{FLAGS.precision}{name.suffix}"
 
@@ -86,14 +85,12 @@ def _again_under_tensorflow() -> int:
     return subprocess.run(command, env=environment, check=False).returncode
 
 
-def export(model: "MultiTaskModel", kind: str, out: Path, options: "ExportOptions", source: str) -> str:
+def export(model: "MultiTaskModel", kind: str, out: Path, options: ExportOptions, source: str) -> str:
     """Writes one export, checks it, moves it into place, and says how it compares.
 
     Raises:
         UserError: it cannot be made, or differs from the model.
     """
-    from mtl_keras import exporting
-
     name = _file_name(kind)
     target = out / name
     out.mkdir(parents=True, exist_ok=True)
@@ -109,10 +106,8 @@ def export(model: "MultiTaskModel", kind: str, out: Path, options: "ExportOption
     return f"{target} ({size / 2**20:.0f} MiB): {said}"
 
 
-def _compare(model: "MultiTaskModel", kind: str, path: Path, options: "ExportOptions") -> str:
+def _compare(model: "MultiTaskModel", kind: str, path: Path, options: ExportOptions) -> str:
     """How the export compares; raises `UserError` if it is to be the same and is not."""
-    from mtl_keras.exporting import check
-
     height, width = options.size or CHECKED_SIZE
     images = [check.sample_images(1, height, width)]
     # What is free is tried: another size, no multiple of anything, and a batch.
@@ -130,7 +125,7 @@ def _compare(model: "MultiTaskModel", kind: str, path: Path, options: "ExportOpt
     return said
 
 
-def samples(source: str, options: "ExportOptions") -> list[Any]:
+def samples(source: str, options: ExportOptions) -> list[Any]:
     """Training images of the run's dataset that int8 is scaled by, of the fixed size if there is one."""
     if options.precision != "int8":
         return []
@@ -148,14 +143,16 @@ def samples(source: str, options: "ExportOptions") -> list[Any]:
     return [np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)) for image in images]
 
 
-def measure_loss(model: "MultiTaskModel", kind: str, path: Path, options: "ExportOptions", source: str) -> str:
+def measure_loss(model: "MultiTaskModel", kind: str, path: Path, options: ExportOptions, source: str) -> str:
     """What the precision costs in grader, in words."""
     from mtl_keras.data.views import EvalView
     from mtl_keras.evaluation import Evaluation
-    from mtl_keras.exporting import check
     from mtl_keras.inference import Prediction
 
-    dataset, view = _dataset(source, "val"), EvalView()
+    try:
+        dataset, view = _dataset(source, "val"), EvalView()
+    except UserError as error:
+        return f"its loss in grader is not measured ({first_line(error)})"
     if dataset is None:
         return "its loss in grader is not measured, for no dataset is known"
     views = [view(dataset[index]) for index in range(min(FLAGS.measure, len(dataset)))]
@@ -182,17 +179,7 @@ def _dataset(source: str, split: str) -> Any:
     if not RunFolder(Path(source)).config.is_file():
         return None
     config = open_run(source)[1]
-    return data.load(config.dataset, split, **config.source)
-
-
-def _size(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    try:
-        height, width = (int(side) for side in text.lower().replace(",", "x").split("x"))
-    except ValueError:
-        raise UserError(f"size: '{text}' is no size; give HEIGHTxWIDTH in pixels, such as 512x1024") from None
-    return height, width
+    return data.load(config.dataset, split, **{**config.source, **cli.moved_data()})
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ def finish(config: RunConfig, run: RunFolder, baseline: dict[str, float] | None,
     console.print(f"curves      tensorboard --logdir {config.runs_dir}")
     console.print(f"model       {run.model}")
     if config.export:
+        console.print("exporting the SavedModel …")
         _export(run)
 
 

@@ -1,5 +1,8 @@
 """Trains a model: `python -m trainers.fit --arch branched`.
 
+A recipe stands over the defaults that --help lists, and a flag over its recipe. The built-in dataset's recipe, demo,
+has fewer epochs, larger batches and smaller crops than those; `config.json` in the run's folder has what holds.
+
 The first line tells what runs where; then comes a line for each epoch. Everything lands in the run's folder. A run
 that SIGTERM or SIGINT stopped exits with status 75 and goes on with `--resume`.
 

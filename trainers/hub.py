@@ -7,6 +7,7 @@ login`, or set HF_TOKEN.
 
 import dataclasses
 import io
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -61,14 +62,14 @@ def push(path: str, repository: str, *, private: bool = False, api: Any = None) 
     for file in files:
         content: Any = str(file)
         if file == run.card:
-            content = io.BytesIO((front_matter(config) + _portable(run)).encode())
+            content = io.BytesIO((front_matter(config) + _portable(run, config)).encode())
         elif file == run.config:
             content = io.BytesIO(without_places(config).to_json().encode())
         operations.append(CommitOperationAdd(file.relative_to(run.path).as_posix(), content))
     api = api or HfApi()
     try:
         api.create_repo(repository, private=private, exist_ok=True)
-        return str(api.create_commit(repository, operations, commit_message=f"Add {run.path.name}"))
+        return str(api.create_commit(repository, operations, commit_message=f"Add {run.path.resolve().name}"))
     except Exception as error:
         raise UserError(
             f"{repository}: cannot be pushed to ({first_line(error)}); log in with `hf auth login`"
@@ -94,21 +95,22 @@ def pull(repository: str, runs_dir: str, *, revision: str | None = None, downloa
         raise UserError(f"{target}: exists already; remove it, or give another --runs_dir")
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".pull-") as scratch:
+        folder = Path(scratch) / target.name
         try:
             (download or snapshot_download)(
-                repository, revision=revision, local_dir=scratch, allow_patterns=list(PATTERNS)
+                repository, revision=revision, local_dir=folder, allow_patterns=list(PATTERNS)
             )
         except Exception as error:
             raise UserError(f"{repository}: cannot be pulled ({first_line(error)}); check its name") from error
-        if missing := [name for name in _NEEDED if not (Path(scratch) / name).is_file()]:
+        if missing := [name for name in _NEEDED if not (folder / name).is_file()]:
             raise UserError(f"{repository}: holds no run ('{missing[0]}' is missing); give one that was pushed")
-        if links := [path.name for path in Path(scratch).rglob("*") if path.is_symlink()]:
+        if links := [path.name for path in folder.rglob("*") if path.is_symlink()]:
             raise UserError(f"{repository}: holds a link ('{links[0]}'), which a run that was pushed never does")
-        pulled, config = open_run(scratch)
+        pulled, config = open_run(str(folder))
         write_text(pulled.config, without_places(config).to_json())
         # What the download keeps for itself stays behind.
-        shutil.rmtree(Path(scratch) / ".cache", ignore_errors=True)
-        shutil.copytree(scratch, target)
+        shutil.rmtree(folder / ".cache", ignore_errors=True)
+        folder.rename(target)
     return RunFolder(target)
 
 
@@ -121,15 +123,18 @@ def without_places(config: RunConfig) -> RunConfig:
 
 
 def front_matter(config: Any) -> str:
-    """What the hub reads of a card: library, task, tags and dataset."""
+    """What the hub reads of a card: library, task, licence and tags."""
     tags = ("semantic-segmentation", "depth-estimation", "multi-task-learning", config.arch, config.encoder)
     lines = ["---", "library_name: keras", "pipeline_tag: image-segmentation", "license: apache-2.0", "tags:"]
     return "\n".join([*lines, *(f"- {tag}" for tag in tags), "---", "", ""])
 
 
-def _portable(run: RunFolder) -> str:
-    """The card, with the run's folder by its name alone."""
-    return run.card.read_text(encoding="utf-8").replace(str(run.path), f"runs/{run.path.name}")
+def _portable(run: RunFolder, config: RunConfig) -> str:
+    """The card without this machine's places, which its settings and its example name."""
+    settings, example = without_places(config).to_json().strip(), f'zoo.load("runs/{run.path.resolve().name}")'
+    text = run.card.read_text(encoding="utf-8")
+    text = re.sub(r"(?<=## Settings\n```json\n).*?(?=\n```)", lambda _: settings, text, flags=re.DOTALL)
+    return re.sub(r'zoo\.load\(".*"\)', lambda _: example, text)
 
 
 def main(arguments: list[str]) -> None:

@@ -1,8 +1,8 @@
 """What a person may give to be predicted: files, folders, globs and videos."""
 
+import collections
 import dataclasses
 import glob
-import importlib
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -13,9 +13,9 @@ import numpy as np
 from mtl_keras.data.images import BadFile
 from mtl_keras.errors import UserError, on_one_line
 from mtl_keras.inference import read_image
+from trainers import video
 
 IMAGES = (".png", ".jpg", ".jpeg")
-VIDEOS = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,19 +27,28 @@ class Input:
 
     @property
     def is_video(self) -> bool:
-        return self.path.suffix.lower() in VIDEOS
+        return self.path.suffix.lower() in video.SUFFIXES
+
+    def count(self) -> int | None:
+        """How many frames there are to come; None where that shows only at the end."""
+        if not self.is_video:
+            return 1
+        try:
+            return video.about(self.path)[1]
+        except (BadFile, UserError):  # reading says what is wrong with it
+            return 0
 
     def frames(self) -> Iterator[tuple[str, np.ndarray]]:
         """Names and images, (height, width, 3) uint8: of one image, or of a video's frames, numbered from 0.
 
         Raises:
-            BadFile: for a file that cannot be read.
+            BadFile: for a file that cannot be read, or a video that cannot be read to its end.
             UserError: for a video where PyAV is not installed.
         """
         if not self.is_video:
             yield self.name, read_image(self.path)
             return
-        for index, frame in enumerate(_video_frames(self.path)):
+        for index, frame in enumerate(video.frames(self.path)):
             yield f"{self.name}/{index:06d}", frame
 
 
@@ -72,16 +81,25 @@ def find(arguments: Sequence[str]) -> tuple[list[Input], list[str]]:
     return _named(found), problems
 
 
+def count(inputs: Sequence[Input]) -> int | None:
+    """How many frames inputs have together; None where one of them does not say."""
+    counts = [item.count() for item in inputs]
+    return None if None in counts else sum(filter(None, counts))
+
+
 def _is_wanted(file: Path) -> bool:
-    return file.suffix.lower() in IMAGES + VIDEOS and file.is_file() and not file.name.startswith(".")
+    return file.suffix.lower() in IMAGES + video.SUFFIXES and file.is_file() and not file.name.startswith(".")
 
 
 def _named(found: dict[Path, Path]) -> list[Input]:
     """Inputs whose names differ: by the suffix where the stems are the same, and by a number at last."""
     stems = [name.with_suffix("").as_posix() for name in found.values()]
+    counts = collections.Counter(stems)
+    # A video's frames get a folder of its name, where another folder's outputs may be.
+    folders = {parent.as_posix() for name in found.values() for parent in name.parents}
     inputs, taken = [], set()
     for (path, name), stem in zip(found.items(), stems, strict=True):
-        unique = stem if stems.count(stem) == 1 else f"{stem}_{name.suffix.lstrip('.')}"
+        unique = stem if counts[stem] == 1 and stem not in folders else f"{stem}_{name.suffix.lstrip('.')}"
         number = 2
         while unique in taken:
             unique = re.sub(r"(-\d+)?$", f"-{number}", unique, count=1)
@@ -89,18 +107,3 @@ def _named(found: dict[Path, Path]) -> list[Input]:
         taken.add(unique)
         inputs.append(Input(path, unique))
     return inputs
-
-
-def _video_frames(path: Path) -> Iterator[np.ndarray]:
-    try:
-        av = importlib.import_module("av")
-    except ImportError:
-        raise UserError(f"{path}: a video needs PyAV to be read; install it: pip install av") from None
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise BadFile(path, "has no pictures")
-            for frame in container.decode(video=0):
-                yield frame.to_ndarray(format="rgb24")
-    except (av.FFmpegError, OSError) as error:
-        raise BadFile(path, f"not a video that can be read ({error.strerror or error})") from None

@@ -38,7 +38,8 @@ def main(arguments: list[str]) -> int | None:
         facts = facts.with_run(model_table.read_run(run, FLAGS.page, readme.parent))
     if FLAGS.time:
         facts = facts.with_times(*model_table.measure_times(facts))
-    wanted = model_table.put_table(text, model_table.table(facts))
+    table = model_table.table(facts)
+    wanted = model_table.put_table(text, table)
     if FLAGS.check:
         if wanted == text:
             return None
@@ -46,7 +47,7 @@ def main(arguments: list[str]) -> int | None:
         return EXIT_DIFFERS
     facts.write(path)
     model_table.write_page(readme, wanted)
-    print(model_table.table(facts))
+    print(table)
     return None
 
 

@@ -1,7 +1,7 @@
 """Predicts images and videos: `python -m trainers.predict RUN INPUT… --out DIR`.
 
 INPUT is a file, a folder, a glob or a video (PNG, JPEG; videos need `pip install av`). Below --out there is a folder
-for each kind of output, with a file for each image (and for a video a folder, with a file for each frame):
+for each kind of output, with a file for each image:
 
 - `overlay/`: the image under the colours of its classes.
 - `semseg/`: class ids, a palette PNG of train ids.
@@ -9,9 +9,14 @@ for each kind of output, with a file for each image (and for a video a folder, w
 - `depth8/`: an 8-bit PNG of inverse depth, as Miniscapes has it (4–300 m).
 - `picture/`: image, classes with a legend and depth with a bar in metres, side by side.
 
+Of a video `drive.mov`, the overlay is a video too: `overlay/drive.mp4` (H.264, without sound), upright, at the source's
+average rate of frames; where a side is odd, its last row or column stands there twice. The other kinds, whose values a
+video would blur, have a folder `drive/` with a file for each frame; `--only=overlay` leaves them out.
+
 What cannot be read is named and passed over; the exit status is then 1.
 """
 
+import contextlib
 import dataclasses
 import itertools
 import sys
@@ -67,12 +72,20 @@ def main(arguments: list[str]) -> int | None:
         raise UserError("; ".join(problems))
     writer = Writer(out, FLAGS.only or KINDS, found)
     model = load_best(arguments[0])
-    console, progress, started = Console(highlight=False, soft_wrap=True), Progress(failures=problems), time.monotonic()
-    bar = track(found, "predicting", console=console, transient=True, disable=not console.is_terminal)
-    frames = read(bar, progress)
-    for name, image, prediction in predictions(model, frames, options, progress):
-        writer.write(name, image, prediction, model.spec)
-        progress.images += 1
+    console = Console(highlight=False, soft_wrap=True, markup=False)
+    progress, started = Progress(failures=problems), time.monotonic()
+    frames = track(
+        read(found, progress),
+        "predicting",
+        total=inputs.count(found),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    with writer:
+        for name, image, prediction in predictions(model, iter(frames), options, progress):
+            writer.write(name, image, prediction, model.spec)
+            progress.images += 1
     return _summary(console, progress, out, time.monotonic() - started)
 
 
@@ -104,8 +117,8 @@ def predictions(
                 yield name, image, prediction
 
 
-class Writer:
-    """Writes predictions as files below a folder.
+class Writer(contextlib.AbstractContextManager):
+    """Writes predictions as files below a folder; leaving its context ends the video that is being written.
 
     Args:
         out: the folder.
@@ -119,19 +132,27 @@ class Writer:
     def __init__(self, out: Path, kinds: tuple[str, ...], inputs: list["Input"]):
         self.out = out
         self.kinds = kinds
+        self._videos = {item.name: item for item in inputs if item.is_video}
+        self._video: str | None = None
+        self._open = contextlib.ExitStack()
         read = {item.path for item in inputs}
         for item in inputs:
-            for kind in kinds:
-                if self.path(kind, item.name).resolve() in read:
-                    raise UserError(f"out: {self.path(kind, item.name)} is an input too; give another --out")
+            for path in [self.path(kind, item.name) for kind in kinds] + [self.video_path(item.name)] * item.is_video:
+                if path.resolve() in read:
+                    raise UserError(f"out: {path} is an input too; give another --out")
+
+    def __exit__(self, *exception) -> None:
+        self._open.__exit__(*exception)
 
     def path(self, kind: str, name: str) -> Path:
         return self.out / kind / f"{name}.png"
 
+    def video_path(self, name: str) -> Path:
+        return self.out / "overlay" / f"{name}.mp4"
+
     def write(self, name: str, image: Any, prediction: "Prediction", spec: Any) -> None:
         """Writes the outputs of one image, each whole or not at all; what a run before it wrote is replaced."""
         from mtl_keras import prediction_files, viz
-        from mtl_keras.files import replacing
 
         semseg, depth = prediction.semseg, prediction.depth
         make = {
@@ -141,13 +162,33 @@ class Writer:
             "depth8": lambda: prediction_files.depth_8_png(depth),
             "picture": lambda: viz.encode_png(_picture(image, semseg, depth, spec)),
         }
+        video = name.rpartition("/")[0]
         for kind in self.kinds:
-            data, path = make[kind](), self.path(kind, name)
-            try:
-                with replacing(path) as beside:
-                    beside.write_bytes(data)
-            except OSError as error:
-                raise UserError(f"out: {path} cannot be written ({error.strerror}); give another --out") from None
+            if kind == "overlay" and video in self._videos:
+                self._add_to_video(video, viz.overlay(image, semseg, spec))
+            else:
+                _write_file(self.path(kind, name), make[kind]())
+
+    def _add_to_video(self, name: str, overlay: Any) -> None:
+        """Adds a frame to a video's overlay; videos come one after the other."""
+        from trainers import video
+
+        if name != self._video:
+            self._open.close()
+            rate, _ = video.about(self._videos[name].path)
+            self._add = self._open.enter_context(video.writing(self.video_path(name), rate))
+            self._video = name
+        self._add(overlay)
+
+
+def _write_file(path: Path, data: bytes) -> None:
+    from mtl_keras.files import replacing
+
+    try:
+        with replacing(path) as beside:
+            beside.write_bytes(data)
+    except OSError as error:
+        raise UserError(f"out: {path} cannot be written ({error.strerror}); give another --out") from None
 
 
 def _picture(image, semseg, depth, spec):

@@ -31,7 +31,7 @@ def options() -> "Options":
         batch_size=FLAGS.batch_size,
         flip="flip" in words,
         scales=scales or (1.0,),
-        window=_window(FLAGS.window),
+        window=size("window"),
         overlap=FLAGS.overlap,
     )
 
@@ -43,11 +43,13 @@ def _scale(word: str) -> float:
         raise UserError(f"tta: '{word}' is neither flip nor a scale; give such as flip,0.75,1.0,1.25") from None
 
 
-def _window(text: str | None) -> tuple[int, int] | None:
+def size(name: str) -> tuple[int, int] | None:
+    """Height and width that a flag gives, if it does; raises `UserError` for what is neither."""
+    text = FLAGS[name].value
     if text is None:
         return None
     try:
         height, width = (int(side) for side in text.lower().replace(",", "x").split("x"))
     except ValueError:
-        raise UserError(f"window: '{text}' is no size; give HEIGHTxWIDTH in pixels, such as 512x1024") from None
+        raise UserError(f"{name}: '{text}' is no size; give HEIGHTxWIDTH in pixels, such as 512x1024") from None
     return height, width

@@ -75,5 +75,7 @@ def without_tensorflow() -> Iterator[None]:
 
 def install() -> None:
     """Has TensorFlow, if anything imports it, start without a word, and without GPUs unless it is the backend."""
+    # Its notes from later on; warnings stay.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     if "tensorflow" not in sys.modules:
         sys.meta_path.insert(0, _QuietTensorFlow())

@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> int:
         raise UserError(f"recipe: '{recipe}' is unknown; use one of {', '.join(RECIPES)}")
     study = read_study(arguments[0])
     runs = plan(study, recipe, given, FLAGS.seeds)
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, markup=False)
     runs_dir = Path(runs[0].config.runs_dir)
     folders = RunFolders(runs_dir)
     title = f"{study.title} ({study.report})" if study.report else study.title
@@ -58,7 +58,7 @@ def main(arguments: list[str]) -> int:
         Ledger.of(study.name, recipe, runs), folder, runs, folders, engine, View(study.name, console, folder)
     ).run()
     for path, why in folders.unreadable.items():
-        console.print(f"{path}: passed over: {why}", markup=False)
+        console.print(f"{path}: passed over: {why}")
     console.print(_next_step(status, arguments[0]))
     return status
 

@@ -3,13 +3,15 @@
 `python -m trainers.submission ARCHIVE` checks every file of an archive and scores it where the split has labels.
 
 An archive holds `predictions/semseg/<id>.png` (palette of train ids), `predictions/depth/<id>.png` (8-bit inverse depth
-as Miniscapes has it), `metrics.json`, `config.json` and `README.md`. Predictions cover what is evaluated: the whole
+as Miniscapes has it), `metrics.json`, `config.json` and `README.md`. What is no ASCII letter, digit, `_`, `.`, `-` or
+`~` in an id is escaped as in a URL, so that no two ids get one name. Predictions cover what is evaluated: the whole
 image, cut from the top-left corner to multiples of 32 pixels.
 """
 
 import contextlib
 import json
 import re
+import urllib.parse
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -38,7 +40,7 @@ KINDS = ("semseg", "depth")
 MOST_BYTES = 128 * 2**20
 # What reading a member of a damaged or encrypted archive raises.
 _UNREADABLE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError)
-_MEMBER = re.compile(r"predictions/(semseg|depth)/([A-Za-z0-9][A-Za-z0-9._-]*)\.png")
+_MEMBER = re.compile(r"predictions/(semseg|depth)/[A-Za-z0-9_.~%-]+\.png")
 
 
 class Archive:
@@ -63,7 +65,7 @@ class Archive:
 
 def member(kind: str, sample_id: str) -> str:
     """The name of a sample's prediction within an archive."""
-    return f"predictions/{kind}/{re.sub(r'[^A-Za-z0-9._-]', '_', sample_id)}.png"
+    return f"predictions/{kind}/{urllib.parse.quote(sample_id, safe='')}.png"
 
 
 @contextlib.contextmanager
@@ -170,18 +172,17 @@ def main(arguments: list[str]) -> int | None:
     if len(arguments) != 1:
         raise UserError("give one archive, such as `python -m trainers.submission submission.zip`")
     from mtl_keras import data
-    from trainers.config import checked_config
+    from trainers.config import RunConfig, checked_config
 
     path = Path(arguments[0])
-    config = vars(checked_config(read_json(path, "config.json"), path))
+    config = checked_config(read_json(path, "config.json"), path)
+    if FLAGS.dataset not in (None, config.dataset):
+        config = RunConfig(
+            dataset=FLAGS.dataset, prepared_dir=config.prepared_dir, skip_bad_files=config.skip_bad_files
+        )
     about = read_json(path, "metrics.json").get("about")
-    dataset = data.load(
-        FLAGS.dataset or config["dataset"],
-        FLAGS.split or str(about.get("split", "test") if isinstance(about, dict) else "test"),
-        data_dir=FLAGS.data_dir or config["data_dir"],
-        prepared_dir=FLAGS.prepared_dir or config["prepared_dir"],
-        **{name: tuple(config[name]) for name in ("image_size", "depth_range") if config[name]},
-    )
+    split = FLAGS.split or str(about.get("split", "test") if isinstance(about, dict) else "test")
+    dataset = data.load(config.dataset, split, **{**config.source, **cli.moved_data()})
     problems, evaluation = check(path, dataset)
     for problem in problems:
         print(problem)

@@ -28,7 +28,7 @@ PICTURES = 4
 # The status of a run that a signal stopped and that can go on: sysexits' EX_TEMPFAIL, "try again later".
 EXIT_STOPPED = 75
 
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, soft_wrap=True, markup=False)
 
 
 def start(config: RunConfig, given: dict[str, Any], parallel: backend.Parallel) -> None:

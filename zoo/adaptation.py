@@ -56,7 +56,8 @@ def adapt(model: MultiTaskModel, spec: DataSpec, options: Mapping[str, Any], sou
 
 def _predictor(old: np.ndarray, fresh: np.ndarray, old_spec: DataSpec, spec: DataSpec, *, is_bias: bool) -> np.ndarray:
     """The last convolution's kernel or bias: its channels are the classes', depth's, or first those and then this."""
-    has_depth = old.shape[-1] in (1, old_spec.num_classes + 1)
+    # Of both, for one channel is the classes' where there is one class.
+    has_depth = old.shape[-1] in (1, old_spec.num_classes + 1) and fresh.shape[-1] in (1, spec.num_classes + 1)
     split = old.shape[-1] - has_depth
     classes, depth = old[..., :split], old[..., split:]
     if old_spec.num_classes != spec.num_classes and split:

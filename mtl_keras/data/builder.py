@@ -24,6 +24,8 @@ from mtl_keras.data.spec import DataSpec
 from mtl_keras.errors import UserError
 
 _EXAMPLES_A_SHARD = 1000
+# As a share of the mean.
+_LEAST_DEVIATION = 1e-3
 
 logger = logging.getLogger(__name__)
 
@@ -143,7 +145,8 @@ class ExampleBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  
             mean = total / count
             measured = {"depth_mean": mean, "depth_std": float(np.sqrt(max(squares / count - mean**2, 0.0)))}
             if self.measures_depth:
-                spec |= measured
+                # Models divide by the deviation, which of depth that hardly varies is nothing but rounding.
+                spec |= measured | {"depth_std": max(measured["depth_std"], _LEAST_DEVIATION * mean)}
         return {
             "spec": spec,
             "depth_encoding": self.depth_encoding(),

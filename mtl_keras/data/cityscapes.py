@@ -73,9 +73,9 @@ class CityscapesConfig(tfds.core.BuilderConfig):
             UserError: no image in any split, or an option that makes no sense.
         """
         size = image_size
-        if size is not None and not (len(size) == 2 and all(1 <= side <= images.MAX_SIDE for side in size)):
+        if size is not None and (np.shape(size) != (2,) or not all(1 <= side <= images.MAX_SIDE for side in size)):
             raise UserError(f"image_size {size}: expected height and width, each 1 to {images.MAX_SIDE}")
-        if len(depth_range) != 2 or not 0 < depth_range[0] < depth_range[1]:
+        if np.shape(depth_range) != (2,) or not 0 < depth_range[0] < depth_range[1] < math.inf:
             raise UserError(f"depth_range {depth_range}: expected two rising numbers of metres")
         files = find_files(data_dir, _FOLDERS)
         frames = {split: found for split in SPLITS if (found := _find_frames(files, split))}

@@ -15,6 +15,7 @@
 
 import dataclasses
 import functools
+import itertools
 import json
 import math
 import re
@@ -43,7 +44,7 @@ _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 class Description:
     """What a description file says (see the module)."""
 
-    classes: tuple[str, ...]
+    classes: tuple[str, ...] = ()
     name: str = "folder"
     palette: tuple[Color, ...] = ()
     images: str = "{split}/images/{id}.*"
@@ -71,31 +72,46 @@ class Description:
             raise UserError(f"{path} has {strange}: expected only {', '.join(sorted(known))}")
         try:
             return cls(**as_tuples(facts))
-        except (TypeError, ValueError) as error:
+        except ValueError as error:
             raise UserError(f"{path}: {on_one_line(error)}") from error
 
     def __post_init__(self):
         for key in ("name", "images", "labels", "depth", "depth_encoding"):
             if not isinstance(getattr(self, key), str):
                 raise ValueError(f"{key} is {getattr(self, key)!r}, expected a text")
+        self._check_classes()
+        self._check_paths()
+        self._check_depth()
+
+    def _check_classes(self) -> None:
         count = len(self.classes) if isinstance(self.classes, tuple) else 0
         if not 1 <= count <= IGNORE_LABEL or not all(isinstance(name, str) for name in self.classes):
             raise ValueError(f"classes has {count} entries, expected 1 to {IGNORE_LABEL} names")
+        if twice := [name for index, name in enumerate(self.classes) if name in self.classes[:index]]:
+            raise ValueError(f'classes has "{twice[0]}" twice, expected a name for each')
         if not self.palette:
             object.__setattr__(self, "palette", default_palette(self.classes))
-        if len(self.palette) != count or not all(_is_color(color) for color in self.palette):
-            raise ValueError(f"palette has {len(self.palette)} entries, expected {count} of three numbers 0–255")
+        if not isinstance(self.palette, tuple) or [_is_color(color) for color in self.palette] != [True] * count:
+            raise ValueError("palette has no colour of three numbers 0–255 for every class")
+
+    def _check_paths(self) -> None:
         for key in ("images", "labels", "depth"):
-            if getattr(self, key).count("{id}") != 1:
-                raise ValueError(f'{key} is "{getattr(self, key)}", expected a path with {{id}} once')
-            if Path(getattr(self, key)).is_absolute() or ".." in Path(getattr(self, key)).parts:
-                raise ValueError(f'{key} is "{getattr(self, key)}", expected a path within the folder')
+            path = getattr(self, key)
+            if path.count("{id}") != 1:
+                raise ValueError(f'{key} is "{path}", expected a path with {{id}} once')
+            if Path(path).is_absolute() or ".." in Path(path).parts:
+                raise ValueError(f'{key} is "{path}", expected a path within the folder')
+        if "{split}" not in self.images:
+            raise ValueError(f'images is "{self.images}", expected {{split}} in it: a split has its own')
+
+    def _check_depth(self) -> None:
         if self.depth_encoding not in ENCODINGS:
             raise ValueError(f'depth_encoding is "{self.depth_encoding}", expected one of {", ".join(ENCODINGS)}')
-        if not 0 < self.depth_scale < math.inf:
+        if not _are_rising((0, self.depth_scale, math.inf)):
             raise ValueError(f"depth_scale is {self.depth_scale}, expected a positive number")
-        if len(self.depth_range) != 2 or not 0 < self.depth_range[0] < self.depth_range[1] < math.inf:
-            raise ValueError(f"depth_range is {self.depth_range}, expected two rising numbers of metres")
+        limits = self.depth_range
+        if not isinstance(limits, tuple) or len(limits) != 2 or not _are_rising((0, *limits, math.inf)):
+            raise ValueError(f"depth_range is {limits}, expected two rising numbers of metres")
 
     def spec(self) -> DataSpec:
         """The facts that a model keeps; the depth statistics are yet to be measured."""
@@ -182,4 +198,11 @@ def _matches(root: Path, pattern: str) -> dict[str, Path]:
 
 
 def _is_color(color: Any) -> bool:
-    return len(color) == 3 and all(isinstance(part, int) and 0 <= part <= 255 for part in color)
+    parts = color if isinstance(color, tuple) and len(color) == 3 else (-1,)
+    return all(isinstance(part, int) and 0 <= part <= 255 for part in parts)
+
+
+def _are_rising(values: Sequence[Any]) -> bool:
+    """Whether they are numbers, each greater than the one before it."""
+    are_numbers = all(isinstance(value, int | float) for value in values)
+    return are_numbers and all(low < high for low, high in itertools.pairwise(values))

@@ -1,6 +1,7 @@
 """From a dataset's name to a split that can be read, prepared on first use."""
 
 import errno
+import inspect
 import logging
 import os
 from pathlib import Path
@@ -146,11 +147,9 @@ def _from_source(dataset: str, data_dir: Path, options: dict[str, Any], shared: 
     else:
         from mtl_keras.data.folder import Folder as builder
         from mtl_keras.data.folder import FolderConfig as config
-    try:
-        found = config.from_source(data_dir, **options)
-    except TypeError as error:
-        raise UserError(f"{dataset} does not take the options {', '.join(options)}") from error
-    return builder(config=found, **shared)
+    if unknown := sorted(set(options) - set(inspect.signature(config.from_source).parameters)):
+        raise UserError(f"{dataset} does not take the options {', '.join(unknown)}")
+    return builder(config=config.from_source(data_dir, **options), **shared)
 
 
 def _only_preparation(dataset: str, prepared_dir: str | Path | None) -> Path:

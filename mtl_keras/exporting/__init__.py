@@ -15,6 +15,7 @@ graphs are made by TensorFlow, whatever backend a model was trained with.
 
 from mtl_keras.exporting.check import Agreement as Agreement
 from mtl_keras.exporting.check import compare as compare
+from mtl_keras.exporting.graph import PRECISIONS as PRECISIONS
 from mtl_keras.exporting.graph import ExportOptions as ExportOptions
 from mtl_keras.exporting.graph import serving_function as serving_function
 from mtl_keras.exporting.writers import FILES as FILES

@@ -27,8 +27,6 @@ FILES = {
 FORMATS = tuple(FILES)
 # What a format can be other than float32.
 _PRECISIONS = {"onnx": ("float16", "int8"), "litert": ("float16", "int8"), "openvino": ("float16",)}
-# Installed by `pip install NAME`, where the name differs from the module's.
-_PACKAGES = {"tf2onnx": "tf2onnx onnx", "onnxruntime": "onnxruntime", "ai_edge_litert": "ai-edge-litert"}
 ONNX_OPSET = 18
 
 
@@ -48,13 +46,13 @@ def write(
         UserError: for what the format cannot do, a package that is missing, or another backend than TensorFlow, which
             makes all graphs: a model that was trained elsewhere is exported by being loaded there.
     """
-    if kind == "keras":
-        model.save(path)
-        return
     if kind not in FORMATS:
         raise UserError(f"format: '{kind}' is unknown; use one of {', '.join(FORMATS)}")
     if options.precision != "float32" and options.precision not in _PRECISIONS.get(kind, ()):
         raise UserError(f"precision: {kind} has no {options.precision}; leave --precision away, or export to litert")
+    if kind == "keras":
+        model.save(path)
+        return
     if options.precision == "int8" and not samples:
         raise UserError(f"precision: int8 needs sample images to scale {kind} by; give the run of a dataset")
     if options.size is None and (kind == "litert" or (kind == "onnx" and options.precision == "float16")):
@@ -201,4 +199,4 @@ def package(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         root = name.partition(".")[0]
-        raise UserError(f"{root}: not installed ({error}); run: pip install {_PACKAGES.get(root, root)}") from None
+        raise UserError(f"{root}: not installed ({error}); run: pip install {root}") from None

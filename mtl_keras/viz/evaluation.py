@@ -64,10 +64,12 @@ def plot_distance_bands(bands: Mapping[str, Mapping[str, float]]) -> "Figure":
     )
     for axes, (title, values, color) in zip(panels, columns, strict=True):
         style.draw_grid(axes, grid="x")
-        axes.barh(rows, values, height=0.62, color=color)
         axes.set_title(title, loc="left", fontsize=12, color=style.INK, pad=8)
-        axes.set_xlim(0, 1.2 * max([*values, 1e-9]))
-        for row, value in zip(rows, values, strict=True):
-            style.label_point(axes, f"{value:.1f}", (value, row), (5, 0))
+        # What a diverged model is off by is no number, and has no bar.
+        lengths = np.nan_to_num(values, posinf=0)
+        axes.barh(rows, lengths, height=0.62, color=color)
+        axes.set_xlim(0, 1.2 * max(*lengths, 1e-9))
+        for row, (value, length) in enumerate(zip(values, lengths, strict=True)):
+            style.label_point(axes, f"{value:.1f}", (length, row), (5, 0))
     style.label_rows(panels[0], names)
     return figure

@@ -82,10 +82,11 @@ def side_by_side(
 
 
 def log_ticks(near: float, far: float) -> list[float]:
-    """Round numbers of the 1–2–5 series between two depths, ends included."""
+    """Round numbers of the 1–2–5 series between two depths, ends included; the ends where there are not two of them."""
     decades = range(int(np.floor(np.log10(near))), int(np.ceil(np.log10(far))) + 1)
     series = [round(digit * 10.0**decade, 12) for decade in decades for digit in (1, 2, 5)]
-    return [tick for tick in series if near * (1 - 1e-6) <= tick <= far * (1 + 1e-6)]
+    ticks = [tick for tick in series if near * (1 - 1e-6) <= tick <= far * (1 + 1e-6)]
+    return ticks if len(ticks) > 1 else [near, far]
 
 
 def _classes_present(semseg: np.ndarray, spec: DataSpec) -> list[int]:

@@ -137,6 +137,19 @@ def test_the_depth_range_is_an_option(tree, tmp_path):
     assert metres.max() <= 20 and metres[metres > 0].min() >= 5
 
 
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        *(({"depth_range": value}, "two rising numbers") for value in ((4.0, np.inf), (20.0, 5.0), (5.0,), 5.0)),
+        *(({"image_size": value}, "expected height and width") for value in ((0, 64), (512,), 512)),
+        ({"size": (32, 64)}, "cityscapes does not take the options size"),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_named(tree, tmp_path, option, message):
+    with pytest.raises(UserError, match=message):
+        data.load("cityscapes", "val", data_dir=tree, prepared_dir=tmp_path, **option)
+
+
 def test_frames_may_lack_labels(tree, tmp_path):
     (tree / "disparity" / "train" / "ulm" / "ulm_000001_000019_disparity.png").unlink()
     (tree / "gtFine" / "train" / "bonn" / "bonn_000000_000019_gtFine_labelIds.png").unlink()

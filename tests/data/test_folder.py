@@ -89,6 +89,11 @@ def test_labels_outside_the_classes_are_listed(harbour, tmp_path):
         ('name = "harbour"', "name = ", "cannot be read"),
         ("photos/", "pictures/", "has no images like pictures"),
         ('classes = ["water", "quay", "ship", "person"]', "classes = []", "0 entries"),
+        ('"quay", "ship"', '"ship", "ship"', 'classes has "ship" twice'),
+        ("depth_scale", "palette = [1, 2, 3, 4]\ndepth_scale", "palette has no colour"),
+        ("photos/{split}", "photos/train", 'images is "photos/train/{id}_cam0.*", expected {split}'),
+        ("[0.5, 60.0]", "60", "depth_range is 60, expected two rising numbers"),
+        ("0.001", '"mm"', "depth_scale is mm, expected a positive number"),
         ('classes = ["water", "quay", "ship", "person"]', "", "classes"),
     ],
 )
@@ -97,6 +102,14 @@ def test_wrong_descriptions_say_what_is_wrong(harbour, tmp_path, old, new, messa
     with pytest.raises(UserError) as error:
         data.load("folder", "train", data_dir=harbour, prepared_dir=tmp_path / "prepared")
     assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_depth_that_does_not_vary_can_be_normalised(harbour, tmp_path):
+    for path in (harbour / "lidar").rglob("*.png"):
+        Image.fromarray(np.full((40, 64), 5000, np.uint16)).save(path)
+    dataset = data.load("folder", "train", data_dir=harbour, prepared_dir=tmp_path / "prepared")
+    assert dataset.measured_depth == {"depth_mean": 5.0, "depth_std": 0.0}
+    assert (dataset.spec.depth_mean, dataset.spec.depth_std) == (5.0, pytest.approx(0.005))
 
 
 def test_a_description_is_needed(tmp_path):

@@ -1,5 +1,7 @@
 """What the look at a dataset says, against what lies in its files."""
 
+import copy
+import dataclasses
 import io
 import json
 
@@ -39,7 +41,8 @@ def rows(output: str) -> dict[str, list[str]]:
 
 def test_it_counts_measures_and_draws_and_measures_once(source, tmp_path, command):
     flags = ["--dataset=miniscapes", f"--data_dir={source}", f"--prepared_dir={tmp_path / 'prepared'}"]
-    process = command("data", *flags, f"--out={tmp_path / 'out'}", "--samples=3")
+    out = tmp_path / "out [b]"
+    process = command("data", *flags, f"--out={out}", "--samples=3")
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     table = rows(output)
@@ -51,7 +54,8 @@ def test_it_counts_measures_and_draws_and_measures_once(source, tmp_path, comman
     assert table["train"][0] == "–" and "no pixel of train is train\n" in output and "no bad files" in output
     assert "(published; measured on train: mean " in output
     for split in ("train", "val", "test"):
-        with Image.open(tmp_path / "out" / f"samples-{split}.png") as picture:
+        assert f"picture     {out / f'samples-{split}.png'}\n" in output
+        with Image.open(out / f"samples-{split}.png") as picture:
             assert picture.width > 1000
     (stored,) = (tmp_path / "prepared").rglob("statistics-train.json")
     assert json.loads(stored.read_text())["class_pixels"][13] == (ids == 13).sum()
@@ -115,6 +119,7 @@ def test_size_and_depth_range_of_cityscapes_are_flags(tmp_path, command):
 def streets(tmp_path_factory):
     config = StreetsConfig(name="tiny", size=(64, 128), counts={"train": 3, "val": 2})
     builder = Streets(config=config, data_dir=str(tmp_path_factory.mktemp("streets")))
+    builder.PROCESSES = False  # which would take longer to start than these few scenes
     prepare(builder)
     return {split: data.Dataset(builder.data_path, split) for split in ("train", "val")}
 
@@ -134,6 +139,16 @@ def test_the_tables_show_what_was_measured(streets):
         bins = [name for name in table if name.endswith(" m") and "–" in name and name[0].isdigit()]
         shares = [float(table[name][column]) for name in bins if table[name][column] not in ("–", "<0.01")]
         assert len(bins) > 8 and sum(shares) == pytest.approx(100, abs=0.2)
+
+
+def test_classes_of_long_names_are_told_apart(streets):
+    statistics = data.measure_statistics(streets["val"])
+    names = [f"construction--barrier--{name}" for name in streets["val"].spec.classes]
+    dataset = copy.copy(streets["val"])
+    dataset.spec = dataclasses.replace(dataset.spec, classes=tuple(names))
+    console = Console(record=True, width=200, file=io.StringIO())
+    console.print(data_report.describe({"val": dataset}, {"val": statistics}))
+    assert set(names) <= set(rows(console.export_text()))
 
 
 def test_pictures_are_in_the_datasets_colours(streets):

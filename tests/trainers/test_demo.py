@@ -15,6 +15,7 @@ from PIL import Image
 
 from mtl_keras.viz import encode_png
 from tests import harness
+from trainers import demo
 
 uvicorn = pytest.importorskip("uvicorn")
 pytest.importorskip("starlette")
@@ -30,9 +31,13 @@ def model():
 @pytest.fixture(scope="module")
 def ask(model):
     """Sends a request to the demo: `ask(method, path, body, **headers)` gives status and body."""
-    from trainers.demo import make_app
+    with serving(model, demo.names_of("127.0.0.1")) as request:
+        yield request
 
-    app = make_app(model, "a tiny model", most_bytes=100_000, most_pixels=10_000, hosts=["127.0.0.1"])
+
+@contextlib.contextmanager
+def serving(model, hosts):
+    app = demo.make_app(model, "a tiny model", most_bytes=100_000, most_pixels=10_000, hosts=hosts)
     with contextlib.closing(socket.socket()) as listening:
         listening.bind(("127.0.0.1", 0))
         port = listening.getsockname()[1]
@@ -91,3 +96,8 @@ def test_what_cannot_be_used_is_refused_with_a_reason(ask, content, status, reas
 
 def test_another_site_cannot_reach_it(ask):
     assert ask("GET", "/", Host="elsewhere.example")[0] == 400
+
+
+def test_who_listens_everywhere_is_reached_by_any_name(model):
+    with serving(model, demo.names_of("0.0.0.0")) as request:
+        assert request("GET", "/about", Host="machine.example")[0] == 200

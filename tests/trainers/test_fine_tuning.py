@@ -80,10 +80,13 @@ def test_init_from_takes_all_under_any_dilation(trained):
         np.testing.assert_allclose(value, weights_of(model)[name], rtol=1e-6, err_msg=name)
 
 
-@pytest.mark.parametrize("arch, replaced", [("joint", "shared_predictor"), ("branched", "semseg_predictor")])
-def test_another_class_count_replaces_the_classes_channels_alone(arch, replaced, tmp_path, caplog):
+@pytest.mark.parametrize(
+    "arch, classes, replaced",
+    [("joint", 4, "shared_predictor"), ("branched", 4, "semseg_predictor"), ("branched", 1, "semseg_predictor")],
+)
+def test_another_class_count_replaces_the_classes_channels_alone(arch, classes, replaced, tmp_path, caplog):
     caplog.set_level("INFO", "zoo")
-    model = zoo.build(**{**LIGHT, "arch": arch}, spec=spec(4))
+    model = zoo.build(**{**LIGHT, "arch": arch}, spec=spec(classes))
     randomize(model)
     model.save(tmp_path / "model.keras")
     city = dataclasses.replace(spec(7), depth_mean=20.0, depth_std=10.0, depth_range=(1.0, 80.0))
@@ -92,7 +95,8 @@ def test_another_class_count_replaces_the_classes_channels_alone(arch, replaced,
     old, new = weights_of(model), weights_of(copy)
     changed = {name.partition("/")[0] for name in new if old[name].shape != new[name].shape}
     assert changed == {replaced}
-    assert any("7 classes instead of 4" in message and f"{replaced}/predict" in message for message in caplog.messages)
+    (message,) = (message for message in caplog.messages if f"7 classes instead of {classes}" in message)
+    assert f"{replaced}/predict" in message
     image = images(1, 64, 64)
     metres = copy.predict_on_batch(image)["depth"], model.predict_on_batch(image)["depth"]
     assert relative_error(*metres) < 1e-5

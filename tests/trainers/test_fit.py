@@ -6,6 +6,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
@@ -100,6 +101,17 @@ def test_a_run_killed_at_any_step_ends_as_if_nothing_had_happened(command, scene
     assert not (run / "model.keras").exists()
     finished(command("fit", f"--resume={run}"))
     assert_same_result(run, whole_run[0])
+
+
+@pytest.mark.parametrize("backend", sorted({"tensorflow", "torch"} - {keras.backend.backend()}))
+def test_a_killed_run_goes_on_under_the_other_backends_too(command, scenes, tmp_path, backend):
+    flags = [*scenes, "--save_steps=1", "--arch=joint"]
+    whole = command("fit", *flags, f"--runs_dir={tmp_path / 'whole'}", KERAS_BACKEND=backend)
+    killed = command("fit", *flags, f"--runs_dir={tmp_path / 'killed'}", KERAS_BACKEND=backend)
+    run = stop_at(killed, tmp_path / "killed", 3, signal.SIGKILL)
+    finished(command("fit", f"--resume={run}", KERAS_BACKEND=backend))
+    finished(whole)
+    assert_same_result(run, only_run(tmp_path / "whole"))
 
 
 def test_sigterm_saves_and_says_how_to_go_on(command, scenes, whole_run, tmp_path):

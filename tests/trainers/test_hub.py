@@ -12,6 +12,7 @@ import zoo
 from mtl_keras import UserError
 from mtl_keras.checkpoints import weights_of
 from tests.runs import decisive_model, write_run
+from trainers import card
 from trainers.config import read_config
 from trainers.hub import pull, push
 
@@ -44,7 +45,13 @@ class Hub:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    return write_run(tmp_path_factory.mktemp("hub"), decisive_model("joint"), arch="joint")
+    """A run whose configuration and card name places on this machine."""
+    folder, model = tmp_path_factory.mktemp("hub"), decisive_model("joint")
+    run = write_run(folder, model, arch="joint", data_dir=str(folder / "somebody's"))
+    metrics = dict.fromkeys(("grader", "miou", "silog", "loss", "semseg_loss", "depth_loss"), 1.0)
+    history = [{"epoch": 1, "seconds": 60.0, **metrics}]
+    card.write(run, read_config(run.config), model, history, {"epoch": 1, "metrics": metrics}, None)
+    return run
 
 
 def test_a_run_comes_back_with_the_same_weights(run, tmp_path):
@@ -57,7 +64,8 @@ def test_a_run_comes_back_with_the_same_weights(run, tmp_path):
 
     pulled = pull("someone/streets", str(tmp_path / "runs"), download=hub.download)
     assert pulled.path == tmp_path / "runs" / "streets" and not (pulled.path / "evil.py").exists()
-    expected_config = dataclasses.replace(read_config(run.config), runs_dir="runs")
+    assert pulled.path.stat().st_mode == run.path.stat().st_mode
+    expected_config = dataclasses.replace(read_config(run.config), runs_dir="runs", data_dir=None)
     assert read_config(pulled.config) == expected_config
     expected = weights_of(zoo.load(run.path))
     actual = weights_of(zoo.load(pulled.path))
@@ -66,12 +74,15 @@ def test_a_run_comes_back_with_the_same_weights(run, tmp_path):
         pull("someone/streets", str(tmp_path / "runs"), download=hub.download)
 
 
-def test_the_card_tells_the_hub_what_it_is(run, tmp_path):
-    hub = Hub(tmp_path)
-    push(str(run.path), "someone/streets", api=hub)
-    card = (tmp_path / "someone/streets/README.md").read_text()
-    assert card.startswith("---\nlibrary_name: keras\n") and card.count("---\n") == 2
-    assert str(run.path) not in card
+def test_the_card_tells_the_hub_what_it_is_and_nothing_of_this_machine(run, tmp_path, monkeypatch):
+    assert run.card.read_text().count(str(run.path.parent)) == 3
+    # Under another path than the one that the card names.
+    monkeypatch.chdir(run.path)
+    push(".", "someone/streets", api=Hub(tmp_path))
+    pushed = (tmp_path / "someone/streets/README.md").read_text()
+    assert pushed.startswith("---\nlibrary_name: keras\n") and pushed.count("\n---\n") == 1
+    assert str(run.path.parent) not in pushed
+    assert f'zoo.load("runs/{run.path.name}")' in pushed and '"encoder": "resnet18"' in pushed
 
 
 def test_what_is_no_run_leaves_nothing(tmp_path):

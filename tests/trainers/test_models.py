@@ -47,12 +47,13 @@ def test_a_run_fills_its_row_and_others_are_added():
         name="other", architecture={"arch": "joint", "encoder": "resnet18", "dilation": [False] * 3}, link=None
     )
     facts = Facts().with_run(entry()).with_run(other).with_times({"joint, resnet34, stride 16": 61.4}, "a machine")
-    rows = cells(model_table.table(facts))
+    table = model_table.table(facts)
+    rows = cells(table)
     assert len(rows) == 5
     assert rows[1][-2:] == ["[66.40 / 84.51 / 18.11](docs/final.md)", "streets, 16 epochs"]
     assert rows[1][5] == "61" and rows[2][5] == "–"
     assert rows[4][1:3] == ["resnet18", "32"] and rows[4][-2] == "66.40 / 84.51 / 18.11"
-    assert "a machine" in model_table.table(facts)
+    assert "a machine" in table
 
 
 def test_the_command_writes_the_table_keeps_its_facts_and_notices_a_typed_one(tmp_path, command):

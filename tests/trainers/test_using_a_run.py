@@ -12,16 +12,20 @@ from PIL import Image
 
 from mtl_keras import data
 from mtl_keras.data.depth_encoding import decode_depth
+from mtl_keras.inference import Prediction
 from tests.data.conftest import write_miniscapes
 from tests.runs import decisive_model, write_run
+from trainers import submission
 from trainers.best import load_best
+from trainers.config import read_config
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A run on 70×100 images, which evaluation cuts to 64×96."""
+    """A run on 70×100 images, which evaluation cuts to 64×96; one of those to train on is damaged."""
     folder = tmp_path_factory.mktemp("run")
     write_miniscapes(folder / "source", {"train": 4, "val": 3, "test": 2}, size=(70, 100))
+    (folder / "source" / "train" / "rgb" / "3.jpg").write_bytes(b"no image")
     model = decisive_model("joint")
     return write_run(
         folder,
@@ -30,6 +34,7 @@ def run(tmp_path_factory):
         dataset="miniscapes",
         data_dir=str(folder / "source"),
         prepared_dir=str(folder / "prepared"),
+        skip_bad_files=True,
     )
 
 
@@ -45,8 +50,7 @@ def evaluated(run, command):
 
 
 def split(run, name: str) -> data.Dataset:
-    config = json.loads(run.config.read_text())
-    return data.load("miniscapes", name, data_dir=config["data_dir"], prepared_dir=config["prepared_dir"])
+    return data.load("miniscapes", name, **read_config(run.config).source)
 
 
 def test_evaluation_measures_the_final_predictions_of_the_best_checkpoint(run, evaluated):
@@ -100,8 +104,6 @@ def test_the_checker_scores_what_the_archive_says(run, evaluated, command):
 
 
 def test_the_checker_names_what_is_wrong(run, evaluated, tmp_path):
-    from trainers.submission import check
-
     broken = tmp_path / "submission.zip"
     with zipfile.ZipFile(evaluated[0] / "submission.zip") as good, zipfile.ZipFile(broken, "w") as bad:
         names = [name for name in good.namelist() if name.startswith("predictions/")]
@@ -115,13 +117,28 @@ def test_the_checker_names_what_is_wrong(run, evaluated, tmp_path):
         contents["predictions/semseg/stranger.png"] = b"x"
         for name, content in contents.items():
             bad.writestr(name, content)
-    problems, _ = check(broken, split(run, "val"))
+    problems, _ = submission.check(broken, split(run, "val"))
     reasons = ["truncated", "pixels without depth", "ids up to 19", "96×32 px, expected 96×64", "missing"]
     for name, reason in zip(names, reasons, strict=False):
         assert any(name in problem and reason in problem for problem in problems), (name, problems)
     assert any("escape.png" in problem and "not the name" in problem for problem in problems)
     assert any("stranger.png" in problem and "no such sample" in problem for problem in problems)
     assert len(problems) == 7 and not (tmp_path / "escape.png").exists()
+
+
+def test_predictions_of_any_id_are_found_again(tmp_path):
+    """Of ids with spaces, folders and letters beyond ASCII, and of two that differ by such a character alone."""
+    for name in ("x y", "x_y", "_d", "pier/é"):
+        path = tmp_path / "source" / "val" / "images" / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(path)
+    (tmp_path / "source" / "dataset.toml").write_text('classes = ["a", "b"]')
+    dataset = data.load("folder", "val", data_dir=tmp_path / "source", prepared_dir=tmp_path / "prepared")
+    prediction = Prediction(np.ones((32, 32), np.uint8), np.full((32, 32), 9.0, np.float32))
+    with submission.writing(tmp_path / "submission.zip", dataset.spec) as archive:
+        archive.add([dataset.id(index) for index in range(4)], [prediction] * 4)
+    problems, _ = submission.check(tmp_path / "submission.zip", dataset)
+    assert problems == []
 
 
 def _png(array: np.ndarray) -> bytes:
@@ -144,7 +161,8 @@ def predicted(run, tmp_path_factory, command):
     shutil.copyfile(folder / "street.png", folder / "torn.png")
     with open(folder / "torn.png", "r+b") as file:
         file.truncate(2000)
-    out = folder.parent / "predicted"
+    # Brackets that Rich would take for markup.
+    out = folder.parent / "predicted [/x]"
     process = command("predict", str(run.path), str(folder), str(folder / "none*.png"), f"--out={out}", "--tta=flip")
     output, errors = process.communicate(timeout=300)
     return images, out, process.returncode, output, errors
@@ -152,7 +170,7 @@ def predicted(run, tmp_path_factory, command):
 
 def test_bad_files_are_named_and_the_others_predicted(predicted):
     images, out, status, output, errors = predicted
-    assert status == 1 and "3 images in" in output
+    assert status == 1 and f"3 images in {out}:" in output
     lines = errors[errors.index("error: 3 not predicted:") :].splitlines()
     assert len(lines) == 4
     for name, reason in (("none*.png", "no such"), ("notes.png", "not a PNG or JPEG"), ("torn.png", "damaged")):

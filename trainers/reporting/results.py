@@ -35,7 +35,7 @@ FACTS = "run.json"
 METRICS = ("grader", "miou", "silog", "difference")
 
 _NOT_TRAINED = ("moving_mean", "moving_variance")
-_MACHINE = re.compile(r" epochs in [^(]+ \((.+)\)\.$", re.M)
+_MACHINE = re.compile(r" epochs? in [^(]+ \((.+)\)\.$", re.M)
 
 
 @dataclasses.dataclass(frozen=True)

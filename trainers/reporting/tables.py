@@ -112,7 +112,7 @@ def columns_label(study: Study) -> str:
 
 def verdict_table(results: StudyResults, verdicts: Sequence[Verdict]) -> Table:
     """Which expected orderings hold."""
-    titles = {variant.name: variant_label(results, variant) for variant in results.study.variants}
+    titles = {variant.name: variant.title for variant in results.study.variants}
     names = {"grader": "Grader", "miou": "Semseg", "silog": "Depth"}
     rows = [
         [

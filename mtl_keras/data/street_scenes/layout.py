@@ -31,32 +31,33 @@ class Plan:
     mesh: Mesh
     skyline: tuple[np.ndarray, np.ndarray]
     cloud_offset: float
-    hood: Bonnet | None
+    bonnet: Bonnet | None
 
-    def bonnet(self, height: int, width: int) -> np.ndarray:
+    def bonnet_pixels(self) -> np.ndarray:
         """The pixels (height, width) that show the own car."""
-        return self._bonnet_depth(np.arange(height) + 0.5, np.arange(width) + 0.5, height, width) > 0
+        return self._bonnet_depth(np.arange(self.camera.height) + 0.5, np.arange(self.camera.width) + 0.5) > 0
 
     def paint_bonnet(self, light: np.ndarray) -> None:
         """Covers linear light (3, rows, columns) with the own car's bonnet."""
-        if self.hood is None:
+        if self.bonnet is None:
             return
         rows, columns = (np.arange(size) / SAMPLES_PER_PIXEL for size in light.shape[1:])
-        depth = self._bonnet_depth(rows, columns, self.camera.height, self.camera.width)
+        depth = self._bonnet_depth(rows, columns)
         shine = np.clip(1.0 - depth * 9, 0.25, 1.0) * (self.weather.skylight[1] + 0.4 * self.weather.sunlight[1])
-        colour = np.square(np.array(self.hood.colour, np.float32) * np.float32(0.8) + np.float32(0.05))
+        colour = np.square(np.array(self.bonnet.colour, np.float32) * np.float32(0.8) + np.float32(0.05))
         np.copyto(light, (colour[:, None, None] * shine).astype(np.float32), where=depth > 0)
 
-    def _bonnet_depth(self, rows: np.ndarray, columns: np.ndarray, height: int, width: int) -> np.ndarray:
+    def _bonnet_depth(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """How far below the bonnet's outline points lie, as a share of the picture's width."""
-        if self.hood is None:
+        if self.bonnet is None:
             return np.full((rows.size, columns.size), -1.0)
-        x = columns / width - self.hood.middle
-        outline = self.hood.rise * (1 - 1.6 * x * x - 10 * x * x * x * x)
-        return (rows[:, None] - height) / width + outline[None, :]
+        x = columns / self.camera.width - self.bonnet.middle
+        outline = self.bonnet.rise * (1 - 1.6 * x * x - 10 * x * x * x * x)
+        return (rows[:, None] - self.camera.height) / self.camera.width + outline[None, :]
 
 
 def draw_plan(draw: Draw, height: int, width: int) -> Plan:
+    """A scene for a picture of so many pixels."""
     street = draw_street(draw)
     camera = draw_camera(draw, height, width, street.lanes[street.own_lane][0] + draw.uniform(-0.4, 0.4))
     weather = draw_weather(draw)
@@ -69,8 +70,8 @@ def draw_plan(draw: Draw, height: int, width: int) -> Plan:
         _furnish(mesh, street, side, draw)
     _light_junction(mesh, street, draw)
     traffic.populate_sidewalks(mesh, street, draw)
-    hood = Bonnet(paint(draw), draw.uniform(0.03, 0.085), 0.5 + draw.uniform(-0.06, 0.06))
-    return Plan(camera, weather, street, mesh, skyline, draw.uniform(0, 255), hood if draw.chance(0.3) else None)
+    bonnet = Bonnet(paint(draw), draw.uniform(0.03, 0.085), 0.5 + draw.uniform(-0.06, 0.06))
+    return Plan(camera, weather, street, mesh, skyline, draw.uniform(0, 255), bonnet if draw.chance(0.3) else None)
 
 
 def _line_side(mesh: Mesh, street: Street, side: Side, draw: Draw) -> np.ndarray:

@@ -58,8 +58,8 @@ def render_scene(seed: int, height: int, width: int) -> Scene:
     image = photograph(light, brightness, Draw(seed, 1), Draw(seed, 2, height, width))
     centres = slice(1, None, SAMPLES_PER_PIXEL)
     semseg, depth = _labels(faces, index[centres, centres], inverse_depth[centres, centres])
-    hood = plan.bonnet(height, width)
-    semseg[hood], depth[hood] = IGNORE, 0
+    bonnet = plan.bonnet_pixels()
+    semseg[bonnet], depth[bonnet] = IGNORE, 0
     return Scene(image, semseg, depth)
 
 

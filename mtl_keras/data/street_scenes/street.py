@@ -95,6 +95,7 @@ class Street:
 
 
 def draw_street(draw: Draw) -> Street:
+    """A street of the city, a suburb or the country."""
     kind = draw.pick(("city", "suburb", "country"), (0.56, 0.29, 0.15))
     lane = draw.uniform(2.9, 3.6)
     each = draw.pick((1, 2), (0.7, 0.3)) if kind != "country" else 1
