@@ -197,7 +197,8 @@ class EventWriter:
             nodes: what to draw, such as `model_graph(model)`.
         """
         graph = graph_pb2.GraphDef(node=[_node_proto(node) for node in nodes])
-        self._write(event_pb2.Event(graph_def=graph.SerializeToString()))
+        # A map's entries lie in another order in every process, unless asked to lie in that of their keys.
+        self._write(event_pb2.Event(graph_def=graph.SerializeToString(deterministic=True)))
 
     def flush(self) -> None:
         """Hands what was written to the operating system, so that it outlives this process and TensorBoard shows it."""

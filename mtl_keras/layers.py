@@ -75,6 +75,18 @@ class Conv2D(layers.Conv2D):
 
 
 @keras.saving.register_keras_serializable("mtl_keras")
+class MaxPooling2D(layers.MaxPooling2D):
+    """Keras' own, by the backend's own kernel where that saves copies."""
+
+    def call(self, inputs):
+        if self.padding == "valid" and self.data_format == "channels_last":
+            outputs = backend.max_pool(inputs, pool_size=self.pool_size, strides=self.strides)
+            if outputs is not None:
+                return outputs
+        return super().call(inputs)
+
+
+@keras.saving.register_keras_serializable("mtl_keras")
 class BatchNormalization(layers.BatchNormalization):
     """Keras' own, trained by a single kernel where the backend has one; Keras itself takes a pass for every sum."""
 
@@ -83,11 +95,9 @@ class BatchNormalization(layers.BatchNormalization):
         if single_pass and self.scale and self.center:
             x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
             gamma, beta = (ops.cast(weight, x.dtype) for weight in (self.gamma, self.beta))
-            normalized = backend.normalize_batch(x, gamma, beta, self.epsilon)
-            if normalized is not None:
-                outputs, mean, variance = normalized
-                for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
-                    moving.assign(moving * self.momentum + ops.stop_gradient(value) * (1.0 - self.momentum))
+            moving, options = (self.moving_mean, self.moving_variance), {"momentum": self.momentum}
+            outputs = backend.normalize_batch(x, gamma, beta, moving, epsilon=self.epsilon, **options)
+            if outputs is not None:
                 return ops.cast(outputs, self.compute_dtype)
         return super().call(inputs, training=training, mask=mask)
 

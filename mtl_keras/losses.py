@@ -39,8 +39,10 @@ class SegmentationLoss(keras.losses.Loss):
     def call(self, y_true, y_pred):
         valid, labels = valid_labels(y_true, y_pred.shape[-1])
         valid = ops.logical_and(valid, ops.not_equal(ops.cast(y_true, "int32"), self.ignore_label))
-        losses = ops.sparse_categorical_crossentropy(labels, y_pred, from_logits=True)
-        valid = ops.cast(valid, losses.dtype)
+        # A list of pixels: PyTorch would copy a map of them to channels first and its gradient back again.
+        pixels = ops.reshape(y_pred, (-1, y_pred.shape[-1]))
+        losses = ops.sparse_categorical_crossentropy(ops.reshape(labels, (-1,)), pixels, from_logits=True)
+        valid = ops.cast(ops.reshape(valid, (-1,)), losses.dtype)
         return ops.sum(losses * valid) / ops.maximum(ops.sum(valid), 1.0)
 
     def get_config(self):

@@ -202,24 +202,42 @@ class Adam(_TorchOptimizer, keras.optimizers.Adam):
     the beginning of parameters' paths to a `Group`.
     """
 
+    decoupled = False
+
     def __init__(self, learning_rate=1e-4, epsilon: float = 1e-8, **kwargs):
         if kwargs.get("amsgrad"):
             raise ValueError("amsgrad: not supported by mtl_keras.optimizers.Adam; use keras.optimizers.Adam")
         super().__init__(learning_rate, epsilon=epsilon, **kwargs)
 
-    @property
-    def _coupled_decay(self) -> float:
-        return self.decay
+    def _backend_update_step(self, gradients, variables, learning_rate):
+        """A group at a time by the backend's kernel, where it has one; the others a variable at a time."""
+        left = list(zip(gradients, variables, strict=True))
+        for group in sorted(set(self._group_of)) if self._moves is None else ():
+            members = [pair for pair in left if self._group(pair[1]) == group]
+            if members and not group.frozen_steps and self._step_at_once(members, learning_rate):
+                left = [pair for pair in left if self._group(pair[1]) != group]
+        if left:
+            super()._backend_update_step(*map(list, zip(*left, strict=True)), learning_rate)
+
+    def _step_at_once(self, members, learning_rate) -> bool:
+        """A step by the backend's kernel, of the gradients and variables of one group that is not frozen."""
+        gradients, variables = zip(*members, strict=True)
+        indices = [self._get_variable_index(variable) for variable in variables]
+        return backend.adam_step(
+            variables,
+            gradients,
+            [(self._momentums[index], self._velocities[index]) for index in indices],
+            rate=self._rate(learning_rate, variables[0]),
+            step=ops.cast(self.iterations + 1, "float32"),
+            betas=(self.beta_1, self.beta_2),
+            epsilon=self.epsilon,
+            decay=self.decay,
+            decoupled=self.decoupled,
+        )
 
     def update_step(self, gradient, variable, learning_rate):
         index = self._get_variable_index(variable)
         mean, square = self._momentums[index], self._velocities[index]
-        if self._moves is None and not self._group(variable).frozen_steps:
-            options = {"betas": (self.beta_1, self.beta_2), "epsilon": self.epsilon, "decay": self._coupled_decay}
-            step = ops.cast(self.iterations + 1, "float32")
-            rate = self._rate(learning_rate, variable)
-            if backend.adam_step(variable, gradient, (mean, square), rate=rate, step=step, **options):
-                return
         gradient = self._decayed(gradient, variable)
         self.assign(mean, mean + (gradient - mean) * (1 - self.beta_1))
         self.assign(square, square + (ops.square(gradient) - square) * (1 - self.beta_2))
@@ -235,9 +253,7 @@ class Adam(_TorchOptimizer, keras.optimizers.Adam):
 class AdamW(Adam):
     """`torch.optim.AdamW`: as `Adam`, but weight decay is decoupled: w ← w − learning_rate·weight_decay·w."""
 
-    @property
-    def _coupled_decay(self) -> float:
-        return 0.0
+    decoupled = True
 
     def _decayed(self, gradient, variable):
         return self._unless_frozen(ops.cast(gradient, variable.dtype), variable)

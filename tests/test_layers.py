@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from mtl_keras import BilinearUpsampling, PixelNormalization, SpreadLike
-from mtl_keras.layers import BatchNormalization, Conv2D
+from mtl_keras.layers import BatchNormalization, Conv2D, MaxPooling2D
 from tests import harness
 
 
@@ -113,3 +113,13 @@ def test_convolution_is_keras_own(padding, kernel_size, strides, dilation_rate):
     ours.build(x.shape)
     ours.set_weights(theirs.get_weights())
     assert harness.relative_error(keras.ops.convert_to_numpy(ours(x)), torch.from_numpy(expected)) < 1e-6
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("pool_size, strides", [(2, None), (3, 2), ((2, 3), 1)])
+def test_max_pooling_is_keras_own(padding, pool_size, strides):
+    x = np.random.default_rng(0).normal(size=(2, 9, 12, 5)).astype("float32")
+    options = {"strides": strides, "padding": padding}
+    ours, theirs = MaxPooling2D(pool_size, **options), keras.layers.MaxPooling2D(pool_size, **options)
+    np.testing.assert_array_equal(*(keras.ops.convert_to_numpy(layer(x)) for layer in (ours, theirs)))
+    assert ours(keras.Input((9, None, 5))).shape == theirs(keras.Input((9, None, 5))).shape

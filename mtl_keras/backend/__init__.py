@@ -1,7 +1,14 @@
 """What differs between Keras' backends, in one place: nothing outside names TensorFlow, JAX or torch."""
 
 from mtl_keras.backend.hardware import describe, devices, idle_gpu_warning, peak_memory, present_gpus, set_random_seed
-from mtl_keras.backend.kernels import adam_step, convolve, lay_out_kernels, normalize_batch, upsample_bilinear
+from mtl_keras.backend.kernels import (
+    adam_step,
+    convolve,
+    lay_out_kernels,
+    max_pool,
+    normalize_batch,
+    upsample_bilinear,
+)
 from mtl_keras.backend.parallel import Parallel, assign_total, local_predictor, share_of_batch
 from mtl_keras.backend.processes import connect, disconnect, preempted, process_count, process_index
 from mtl_keras.backend.torch_files import read_torch_tensors
@@ -18,6 +25,7 @@ __all__ = [
     "idle_gpu_warning",
     "lay_out_kernels",
     "local_predictor",
+    "max_pool",
     "normalize_batch",
     "peak_memory",
     "preempted",

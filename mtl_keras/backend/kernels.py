@@ -5,31 +5,36 @@ does it by Keras' operations. Results are the same but for rounding.
 """
 
 import importlib
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 
 
-def normalize_batch(x: Any, gamma: Any, beta: Any, epsilon: float) -> tuple[Any, Any, Any] | None:
-    """Batch normalisation in training: the output, and the batch's mean and (biased) variance a channel.
+def normalize_batch(
+    x: Any, gamma: Any, beta: Any, moving: tuple[Any, Any], *, momentum: float, epsilon: float
+) -> Any | None:
+    """Batch normalisation in training, by the batch's own mean and (biased) variance.
 
     Args:
         x: (batch, height, width, channels), float32.
         gamma: scale, (channels,).
         beta: offset, (channels,).
+        moving: the Keras variables of the moving mean and variance, which take in the batch's.
+        momentum: what these keep of themselves.
         epsilon: added to the variance.
 
     Returns:
-        None where the backend has no kernel for it.
+        None, and nothing has moved, where the backend has no kernel for it.
     """
     if keras.backend.standardize_dtype(x.dtype) != "float32" or len(x.shape) != 4:
         return None
     kernels = {"tensorflow": _tensorflow_normalize, "torch": _torch_normalize}
     kernel = kernels.get(keras.backend.backend())
-    return None if kernel is None else kernel(x, gamma, beta, epsilon)
+    return None if kernel is None else kernel(x, gamma, beta, moving, momentum, epsilon)
 
 
-def _tensorflow_normalize(x, gamma, beta, epsilon):
+def _tensorflow_normalize(x, gamma, beta, moving, momentum, epsilon):
     tf = importlib.import_module("tensorflow")
     empty = tf.zeros([0])
     y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
@@ -37,64 +42,65 @@ def _tensorflow_normalize(x, gamma, beta, epsilon):
     )
     # It is told with Bessel's correction.
     count = tf.cast(tf.size(x) / tf.size(gamma), tf.float32)
-    return y, mean, variance * (tf.maximum(count - 1, 1) / count)
+    for variable, value in zip(moving, (mean, variance * (tf.maximum(count - 1, 1) / count)), strict=True):
+        variable.assign(variable * momentum + value * (1.0 - momentum))
+    return y
 
 
-def _torch_normalize(x, gamma, beta, epsilon):
+def _torch_normalize(x, gamma, beta, moving, momentum, epsilon):
     torch = importlib.import_module("torch")
     count = x.numel() // x.shape[-1]
     if count < 2:
         return None
-    mean, variance = torch.zeros_like(gamma), torch.zeros_like(gamma)
-    # With momentum 1 the running statistics become the batch's, the variance with Bessel's correction.
-    y = torch.batch_norm(x.permute(0, 3, 1, 2), gamma, beta, mean, variance, True, 1.0, epsilon, False)
-    return y.permute(0, 2, 3, 1), mean, variance * ((count - 1) / count)
+    # The kernel moves variances with Bessel's correction, so ours are given to it as if they had it.
+    correction = count / (count - 1)
+    mean, variance = moving[0].value.clone(), moving[1].value * correction
+    y = torch.batch_norm(x.permute(0, 3, 1, 2), gamma, beta, mean, variance, True, 1.0 - momentum, epsilon, False)
+    moving[0].assign(mean)
+    moving[1].assign(variance / correction)
+    return y.permute(0, 2, 3, 1)
 
 
 def adam_step(
-    variable: Any,
-    gradient: Any,
-    moments: tuple[Any, Any],
+    variables: Sequence[Any],
+    gradients: Sequence[Any],
+    moments: Sequence[tuple[Any, Any]],
     *,
     rate: Any,
     step: Any,
     betas: tuple[float, float],
     epsilon: float,
     decay: float,
+    decoupled: bool = False,
 ) -> bool:
-    """A step of PyTorch's Adam in a single pass over a variable and its moments.
+    """A step of PyTorch's Adam in a single pass over each variable and its moments.
 
     Args:
-        variable: the Keras variable that is trained, float32.
-        gradient: of the same shape.
-        moments: the Keras variables of the running mean and mean square.
+        variables: the Keras variables that are trained, float32.
+        gradients: of the same shapes.
+        moments: for each, the Keras variables of the running mean and mean square.
         rate: learning rate, a scalar tensor.
         step: how many steps the moments have moved with this one, a float32 scalar tensor.
         betas: their decays.
         epsilon: added after the bias correction.
-        decay: coupled weight decay.
+        decay: weight decay.
+        decoupled: whether the decay is AdamW's.
 
     Returns:
         False, and nothing has changed, where the backend has no kernel for it.
     """
     # TensorFlow's kernel takes 1 − 0.999 of float32 numbers, and so is 2e-5 away from PyTorch's Adam.
-    if keras.backend.backend() != "torch" or variable.dtype != "float32":
+    if keras.backend.backend() != "torch" or any(variable.dtype != "float32" for variable in variables):
         return False
-    torch = importlib.import_module("torch")
-    value = variable.value.data
-    # The kernel walks through memory, so all must lie alike in it.
-    for moment in moments:
-        if moment.value.stride() != value.stride():
-            moment.value.data = torch.empty_like(value).copy_(moment.value)
-    if gradient.stride() != value.stride():
-        gradient = torch.empty_like(value).copy_(gradient)
+    tensors = [
+        _in_memory_order(variable.value.data, gradient, *pair)
+        for variable, gradient, pair in zip(variables, gradients, moments, strict=True)
+    ]
     importlib.import_module("torch.optim.adam").adam(
-        [value],
-        [gradient],
-        *([moment.value.data] for moment in moments),
+        *(list(column) for column in zip(*tensors, strict=True)),
         [],
-        # It counts the step itself.
-        [step - 1],
+        # It counts the steps itself, for each variable.
+        list((step - 1).repeat(len(tensors)).unbind()),
         fused=True,
         amsgrad=False,
         beta1=betas[0],
@@ -103,8 +109,20 @@ def adam_step(
         weight_decay=decay,
         eps=epsilon,
         maximize=False,
+        decoupled_weight_decay=decoupled,
     )
     return True
+
+
+def _in_memory_order(value, gradient, *moments):
+    """The four tensors of a variable, their axes in the order of its memory: the kernel would copy any other."""
+    torch = importlib.import_module("torch")
+    for moment in moments:
+        if moment.value.stride() != value.stride():
+            moment.value.data = torch.empty_like(value).copy_(moment.value)
+    order = sorted(range(value.ndim), key=value.stride, reverse=True)
+    parameter, mean, square = (tensor.permute(order) for tensor in (value, *(moment.value.data for moment in moments)))
+    return parameter, gradient.permute(order).contiguous(), mean, square
 
 
 def convolve(x: Any, kernel: Any, *, strides: Any, padding: str, dilation_rate: Any) -> Any | None:
@@ -146,6 +164,20 @@ def lay_out_kernels(model: keras.Model) -> None:
         if len(variable.shape) == 4:
             kernel = variable.value.data.permute(3, 2, 0, 1).contiguous(memory_format=torch.channels_last)
             variable.value.data = kernel.permute(2, 3, 1, 0)
+
+
+def max_pool(x: Any, *, pool_size: Any, strides: Any) -> Any | None:
+    """The maxima of windows without padding, (batch, height, width, channels).
+
+    Keras' own under PyTorch copies its input to channels first, and what comes after it gets that layout.
+
+    Returns:
+        None where the backend has no kernel that fits: Keras' is as good.
+    """
+    if keras.backend.backend() != "torch" or x.is_meta:
+        return None
+    functional = importlib.import_module("torch.nn.functional")
+    return functional.max_pool2d(x.permute(0, 3, 1, 2), tuple(pool_size), tuple(strides)).permute(0, 2, 3, 1)
 
 
 def upsample_bilinear(x: Any, factor: int) -> Any | None:

@@ -11,7 +11,7 @@ from keras import layers
 
 from mtl_keras.errors import UserError
 from mtl_keras.initializers import HeNormalFanOut
-from mtl_keras.layers import Conv2D, batch_norm, block
+from mtl_keras.layers import Conv2D, MaxPooling2D, batch_norm, block
 
 
 class Variant(NamedTuple):
@@ -55,7 +55,7 @@ def resnet(x, *, variant: str = "resnet34", dilation: Dilation = (False, False, 
     x = layers.ReLU(name="relu")(batch_norm(x, name="bn1"))
     # After a ReLU a border of zeros never wins a maximum, so it equals torch's border of minus infinity.
     x = layers.ZeroPadding2D(1, name="maxpool_pad")(x)
-    x = layers.MaxPooling2D(3, strides=2, name="maxpool")(x)
+    x = MaxPooling2D(3, strides=2, name="maxpool")(x)
     features = {}
     rate = 1
     for stage, (count, dilate) in enumerate(zip(block_counts, (False, *dilation), strict=True), start=1):
