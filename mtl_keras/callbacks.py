@@ -35,7 +35,12 @@ class CallbackList(keras.callbacks.CallbackList):
 
 def numbers(logs: Logs) -> dict[str, float]:
     """Logs as Python floats; waits for the device."""
-    return {name: float(keras.ops.convert_to_numpy(value)) for name, value in (logs or {}).items()}
+    return {name: number(value) for name, value in (logs or {}).items()}
+
+
+def number(value: Any) -> float:
+    """A scalar of the device in as few digits as it has: 0.0005, where `float` makes 0.0005000000237487257 of it."""
+    return float(str(keras.ops.convert_to_numpy(value)))
 
 
 class Clock(keras.callbacks.Callback):
@@ -59,7 +64,7 @@ class Clock(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         # At the epoch's end the schedule is at the next epoch's rate already.
-        self.learning_rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        self.learning_rate = number(self.model.optimizer.learning_rate)
 
     def on_train_batch_end(self, batch, logs=None):
         self.step += 1

@@ -203,6 +203,7 @@ def test_talk_picture_names_the_classes_that_are_there():
 def test_depth_bar_has_round_logarithmic_ticks():
     assert log_ticks(4, 300) == [5, 10, 20, 50, 100, 200]
     assert log_ticks(0.5, 10) == [0.5, 1, 2, 5, 10]
+    assert log_ticks(0.5, 80) == [0.5, 1, 5, 10, 50]
     # A range that holds fewer than two of them is still a scale.
     assert log_ticks(6.5, 9) == [6.5, 9] and log_ticks(30, 60) == [30, 60]
 

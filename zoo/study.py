@@ -155,7 +155,7 @@ class Rung:
 
 
 def studies() -> list[str]:
-    """The names of the report's studies, in its order."""
+    """The names of the studies: the report's, in its order, and those that were added."""
     order = ("optimizer", "batch_size", "task_weights", "hardcoded", "decoder", "branched", "distillation", "final")
     found = {path.stem for path in STUDIES.glob("*.toml")}
     return [name for name in order if name in found] + sorted(found - set(order))

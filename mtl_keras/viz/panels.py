@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _PANEL_WIDTH, _GAP, _MARGIN, _TITLE, _FOOT = 6.0, 0.22, 0.2, 0.45, 0.3
 _LEGEND_LINE, _LEGEND_SIZE = 0.24, 11.5
 LEGEND_COLUMNS = 5
+# Numbers that a depth bar has room for.
+_MOST_TICKS = 6
 
 
 def side_by_side(
@@ -82,10 +84,17 @@ def side_by_side(
 
 
 def log_ticks(near: float, far: float) -> list[float]:
-    """Round numbers of the 1–2–5 series between two depths, ends included; the ends where there are not two of them."""
+    """Round numbers between two depths, ends included; the ends where there are not two of them.
+
+    They are of the 1–2–5 series; over a range where these would stand too close to be read, of a sparser one.
+    """
     decades = range(int(np.floor(np.log10(near))), int(np.ceil(np.log10(far))) + 1)
-    series = [round(digit * 10.0**decade, 12) for decade in decades for digit in (1, 2, 5)]
-    ticks = [tick for tick in series if near * (1 - 1e-6) <= tick <= far * (1 + 1e-6)]
+    ticks: list[float] = []
+    for digits in (1, 2, 5), (1, 5), (1,):
+        series = [round(digit * 10.0**decade, 12) for decade in decades for digit in digits]
+        ticks = [tick for tick in series if near * (1 - 1e-6) <= tick <= far * (1 + 1e-6)]
+        if len(ticks) <= _MOST_TICKS:
+            break
     return ticks if len(ticks) > 1 else [near, far]
 
 

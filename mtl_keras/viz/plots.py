@@ -44,6 +44,8 @@ def plot_history(metrics: Mapping[str, Sequence[float | None]], path: str | os.P
         train = _draw_curve(axes, metrics.get(name, ()), style.ACCENTS[name], train=True)
         validation = _draw_curve(axes, metrics.get(f"val_{name}", ()), style.ACCENTS[name], train=False)
         axes.margins(y=0.16)
+        if name == "grader" and not np.any([*train[1], *validation[1]]):
+            axes.set_ylim(-0.16, 1)
         _set_epochs(axes, last=max([1, *train[0], *validation[0]]))
         if len(validation[0]):
             _mark_best(axes, *validation, style.ACCENTS[name], unit, more_is_better)

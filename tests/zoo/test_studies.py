@@ -34,9 +34,10 @@ def write(folder, text: str):
     return path
 
 
-def test_the_studies_are_the_reports_in_its_order():
+def test_the_reports_studies_come_first_and_in_its_order():
     reports = [read_study(name).report for name in studies()]
-    assert [report.split(",")[0] for report in reports] == [f"Table {number}" for number in range(1, 9)]
+    assert [report.split(",")[0] for report in reports[:8]] == [f"Table {number}" for number in range(1, 9)]
+    assert reports[8:] == [None] * len(reports[8:])
 
 
 def test_exactly_the_reports_known_numbers_do_not_add_up():

@@ -116,4 +116,4 @@ def _draw_rung(axes: "Axes", row: int, values: Sequence[float], color: str) -> N
     mean = float(np.mean(values))
     axes.plot(values, [row] * len(values), "o", color=color, markersize=5, alpha=0.45, markeredgewidth=0)
     axes.plot(mean, row, "o" if len(values) == 1 else "d", color=color, markersize=8)
-    style.label_point(axes, f"{mean:.2f}", (mean, row), (0, 8))
+    style.label_point(axes, f"{mean:.2f}".replace("-", "−"), (mean, row), (0, 8))
