@@ -147,6 +147,7 @@ class Torch(Subject):
         self.torch, self.peers = torch, torch_model
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.benchmark = True
         torch.manual_seed(0)
         self.layout = torch.channels_last if settings.get("channels_last") else torch.contiguous_format
         classes = settings.get("num_classes", 19)

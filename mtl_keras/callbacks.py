@@ -40,7 +40,10 @@ def numbers(logs: Logs) -> dict[str, float]:
 
 def number(value: Any) -> float:
     """A scalar of the device in as few digits as it has: 0.0005, where `float` makes 0.0005000000237487257 of it."""
-    return float(str(keras.ops.convert_to_numpy(value)))
+    value = keras.ops.convert_to_numpy(value)
+    # Keras hands an epoch's logs on as Python's floats, in which the device's digits are all there is.
+    single = np.float32(value)
+    return float(str(single if single == value else value))
 
 
 class Clock(keras.callbacks.Callback):
@@ -84,7 +87,8 @@ class MetricsTable(keras.callbacks.Callback):
         self.path = path
         self.clock = clock
         rows = read_metrics(path) if path.exists() else []
-        self.rows = [row for row in rows if row["epoch"] <= recorded]
+        counts = ("epoch", "step")
+        self.rows = [row | {name: int(row[name]) for name in counts} for row in rows if row["epoch"] <= recorded]
 
     def on_epoch_end(self, epoch, logs=None):
         place = {"epoch": epoch + 1, "step": self.clock.step, "seconds": round(self.clock.seconds, 1)}

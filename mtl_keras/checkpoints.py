@@ -3,6 +3,7 @@
 Safetensors hold arrays and nothing else, so that reading a stranger's file runs no code.
 """
 
+import errno
 import hashlib
 import json
 import re
@@ -25,7 +26,6 @@ State = dict[str, np.ndarray]
 SavedState = tuple[int, State, dict[str, Any]]
 
 _NAME = re.compile(r"step-(\d{10})-([0-9a-f]{16})\.safetensors")
-GENERATIONS = 2
 
 
 def training_state(model: keras.Model) -> State:
@@ -116,22 +116,34 @@ class StateFiles:
     def __init__(self, folder: Path):
         self.folder = Path(folder)
         self.damaged: list[Path] = []
+        self._proven: Path | None = None
 
     def save(self, step: int, state: State, facts: Mapping[str, Any]) -> Path:
-        """Writes the state after `step` steps, proves it, and removes all but the newest two."""
+        """Writes the state after `step` steps, proves it, and removes all others but the newest whole one.
+
+        Raises:
+            OSError: it cannot be written, or does not read back as it was written; the others are all there.
+        """
         content = _encoded(state, facts)
         final = self.folder / f"step-{step:010d}-{_checksum(content)}.safetensors"
         with replacing(final) as temporary:
             temporary.write_bytes(content)
-        if self._whole(final):
-            for _, old in self._found()[GENERATIONS:]:
-                old.unlink(missing_ok=True)
+        if not self._whole(final):
+            raise OSError(errno.EIO, "does not read back as it was written", str(final))
+        others = [path for _, path in self._found() if path != final]
+        known = self._proven if self._proven in others else None
+        kept = known or next((path for path in others if self._whole(path)), None)
+        for other in others:
+            if other != kept:
+                other.unlink(missing_ok=True)
+        self._proven = final
         return final
 
     def load(self) -> SavedState | None:
         """The newest whole state as (step, state, facts), or None; a damaged file is passed over."""
         for step, path in self._found():
             if self._whole(path):
+                self._proven = path
                 return step, *read_tensors(path)
             self.damaged.append(path)
         return None

@@ -85,7 +85,7 @@ def predict_images(
     model: "MultiTaskModel", images: Sequence | np.ndarray | Image.Image | str | os.PathLike, options: Options
 ) -> Prediction | list[Prediction]:
     """See `MultiTaskModel.predict_images`."""
-    if isinstance(images, str | os.PathLike | Image.Image) or getattr(images, "ndim", 0) == 3:
+    if isinstance(images, str | os.PathLike | Image.Image) or getattr(images, "ndim", 0) in (2, 3):
         return next(iterate_predictions(model, [images], options))
     return list(iterate_predictions(model, images, options))
 

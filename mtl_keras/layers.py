@@ -92,7 +92,7 @@ class BatchNormalization(layers.BatchNormalization):
 
     def call(self, inputs, training=None, mask=None):
         single_pass = training and self.trainable and mask is None and not (self.synchronized or self.renorm)
-        if single_pass and self.scale and self.center:
+        if single_pass and self.scale and self.center and self.axis in (-1, 3):
             x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
             gamma, beta = (ops.cast(weight, x.dtype) for weight in (self.gamma, self.beta))
             moving, options = (self.moving_mean, self.moving_variance), {"momentum": self.momentum}

@@ -43,7 +43,8 @@ class _TorchOptimizer(keras.optimizers.Optimizer):
     With `skip_non_finite`, a step whose gradients' norm is not finite moves neither weights nor moments nor averages.
     `skipped` counts such steps and `last_skipped` is the latest, from 0; the schedule's steps go on.
 
-    All of them are part of the config.
+    All of them are part of the config. On several replicas of TensorFlow's none of accumulation, clipping, `ema` and
+    `skip_non_finite` may be used: each replica would see its own gradients alone.
     """
 
     def __init__(
@@ -244,7 +245,8 @@ class Adam(_TorchOptimizer, keras.optimizers.Adam):
         # The bias correction counts the steps that moved the moments, as PyTorch counts them for each parameter.
         moved = ops.maximum(self.iterations + 1 - self._group(variable).frozen_steps, 1)
         step = ops.cast(moved, "float64" if variable.dtype == "float64" else "float32")
-        mean_correction, square_correction = _bias_correction(self.beta_1, step), _bias_correction(self.beta_2, step)
+        corrections = (_bias_correction(beta, step) for beta in (self.beta_1, self.beta_2))
+        mean_correction, square_correction = (ops.cast(correction, variable.dtype) for correction in corrections)
         rate = self._rate(learning_rate, variable) / mean_correction
         self.assign_sub(variable, rate * mean / (ops.sqrt(square / square_correction) + self.epsilon))
 
@@ -277,7 +279,7 @@ class PolyDecay(keras.optimizers.schedules.LearningRateSchedule):
     Args:
         initial_learning_rate: at the first epoch.
         epochs: number of epochs of the run.
-        steps_per_epoch: steps of the optimizer an epoch.
+        steps_per_epoch: training steps an epoch, however many of them are accumulated.
         power: 0.9 in the report.
         floor: least factor.
     """

@@ -27,8 +27,12 @@ def semseg_png(ids: np.ndarray, spec: DataSpec) -> bytes:
 
 
 def depth_16_png(metres: np.ndarray) -> bytes:
-    """A 16-bit grey PNG of metres × 256, (height, width), as KITTI has it; farther than 255.996 m is 255.996 m."""
-    codes = np.clip(np.rint(np.asarray(metres, np.float64) * DEPTH_UNITS_PER_METRE), 0, 65535)
+    """A 16-bit grey PNG of metres × 256, (height, width), as KITTI has it.
+
+    Farther than 255.996 m is 255.996 m; what is no number is no depth.
+    """
+    near = np.clip(np.nan_to_num(metres), 0, FARTHEST_DEPTH_16)
+    codes = np.rint(near.astype(np.float64) * DEPTH_UNITS_PER_METRE)
     return _png(Image.fromarray(codes.astype(np.uint16)))
 
 

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from mtl_keras.callbacks import number
+from mtl_keras.callbacks import CallbackList, Clock, MetricsTable, number, numbers, read_metrics
 
 
 @pytest.mark.parametrize("value", [0.0005, -1e-30, 1.5, 3e38, 12345678.0])
@@ -18,3 +18,21 @@ def test_a_number_has_as_few_digits_as_its_precision(value):
 def test_a_number_of_the_host_stays_what_it_is():
     assert number(0.1 + 0.2) == 0.1 + 0.2
     assert math.isnan(number(np.float32("nan"))) and number(np.float32("inf")) == math.inf
+
+
+def test_an_epochs_logs_give_the_same_numbers_on_the_device_and_as_keras_hands_them_on():
+    class Kept(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.logs = numbers(logs)
+
+    logs = {"loss": keras.ops.convert_to_tensor(0.33, "float32")}
+    CallbackList([kept := Kept()]).on_epoch_end(0, logs)
+    assert kept.logs == numbers(logs) == {"loss": 0.33}
+
+
+def test_rows_of_a_run_that_was_resumed_are_written_as_they_were(tmp_path):
+    path = tmp_path / "metrics.csv"
+    MetricsTable(path, Clock(step=5)).on_epoch_end(0, {"loss": 1.0})
+    first = path.read_text()
+    MetricsTable(path, Clock(step=10), recorded=1).on_epoch_end(1, {"loss": 0.5})
+    assert path.read_text().startswith(first) and [row["epoch"] for row in read_metrics(path)] == [1, 2]

@@ -123,3 +123,13 @@ def test_max_pooling_is_keras_own(padding, pool_size, strides):
     ours, theirs = MaxPooling2D(pool_size, **options), keras.layers.MaxPooling2D(pool_size, **options)
     np.testing.assert_array_equal(*(keras.ops.convert_to_numpy(layer(x)) for layer in (ours, theirs)))
     assert ours(keras.Input((9, None, 5))).shape == theirs(keras.Input((9, None, 5))).shape
+
+
+@pytest.mark.parametrize("axis, dtype", [(1, "float32"), (-1, "bfloat16")])
+def test_batch_norm_of_another_axis_or_precision_is_keras_own(axis, dtype):
+    x = np.random.default_rng(0).normal(3, 2, (2, 4, 4, 4)).astype("float32")
+    layers = [kind(axis=axis, dtype=dtype) for kind in (BatchNormalization, keras.layers.BatchNormalization)]
+    outputs = (keras.ops.cast(layer(x, training=True), "float32") for layer in layers)
+    found, expected = map(keras.ops.convert_to_numpy, outputs)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    assert abs(found.mean(axis=tuple({0, 1, 2, 3} - {axis % 4}))).max() < 0.02

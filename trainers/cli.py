@@ -45,6 +45,10 @@ def launch(main: Callable[[list[str]], int | None], *, takes: str | None = None)
             return main(arguments)
         except UserError as error:
             fail(str(error))
+        except OSError as error:
+            if error.filename is None:
+                raise
+            fail(f"{error.filename}: {error.strerror}; give a place that can be read and written")
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return EXIT_INTERRUPTED

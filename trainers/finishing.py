@@ -38,7 +38,7 @@ def finish(config: RunConfig, run: RunFolder, baseline: dict[str, float] | None,
     console.print(f"picture     {run.pictures}/epoch_{facts['epoch']:03d}.png")
     console.print(f"curves      tensorboard --logdir {config.runs_dir}")
     console.print(f"model       {run.model}")
-    if config.export:
+    if config.export and not run.saved_model.exists():
         console.print("exporting the SavedModel …")
         _export(run)
 

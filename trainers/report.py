@@ -25,7 +25,7 @@ def main(arguments: list[str]) -> None:
     from trainers.reporting.statistics import pooled_noise
 
     out, runs_dir = Path(FLAGS.out), Path(FLAGS.runs_dir)
-    known = [read_study(name) for name in studies() if is_there(read_study(name), runs_dir, out)]
+    known = [read_study(name) for name in studies() if is_there(read_study(name), runs_dir, out, FLAGS.recipe)]
     asked = [read_study(name) for name in arguments] or known
     if not asked:
         raise UserError(f"no study was run in {runs_dir}, and none lies in {out}; run trainers.study first")
@@ -35,22 +35,25 @@ def main(arguments: list[str]) -> None:
     others = [read_there(study, out) for study in known if study.name not in names]
     everything = [*results, *(other for other in others if other is not None)]
     everything.sort(key=lambda one: studies().index(one.study.name) if one.study.name in studies() else len(studies()))
+    noises = {}
+    for recipe in dict.fromkeys(one.recipe for one in everything):
+        alike = [one for one in everything if one.recipe == recipe]
+        noises[recipe] = {metric: pooled_noise(alike, metric) for metric in METRICS}
     for result in results:
-        alike = [other for other in everything if other.recipe == result.recipe]
-        noise = {metric: pooled_noise(alike, metric) for metric in METRICS}
-        for path in study_page.write_study(result, noise, out):
+        for path in study_page.write_study(result, noises[result.recipe], out):
             print(path)
-    noise = {metric: pooled_noise(everything, metric) for metric in METRICS}
-    for path in study_page.write_overview(everything, read_ladders(), noise, out):
+    for path in study_page.write_overview(everything, read_ladders(), noises, out):
         print(path)
 
 
-def is_there(study: Study, runs_dir: Path, out: Path) -> bool:
-    """Whether anything is known of a study's runs."""
+def is_there(study: Study, runs_dir: Path, out: Path, recipe: str | None) -> bool:
+    """Whether anything is known of a study's runs, with a recipe or with any."""
     from trainers.scheduling.ledger import LEDGER
 
-    ledgers = runs_dir / "studies" / study.name
-    return any(ledgers.glob(f"*/{LEDGER}")) or (out / study.name / "runs").is_dir()
+    if any((runs_dir / "studies" / study.name).glob(f"{recipe or '*'}/{LEDGER}")):
+        return True
+    copies = read_there(study, out)
+    return copies is not None and recipe in (None, copies.recipe)
 
 
 def read_there(study: Study, out: Path):

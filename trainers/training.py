@@ -47,15 +47,35 @@ def resume(run: RunFolder, config: RunConfig, parallel: backend.Parallel) -> Non
     """Goes on with a run from its last saved state."""
     follows = backend.process_index() > 0
     with contextlib.nullcontext() if follows else locked(run):
-        states = StateFiles(run.checkpoints)
-        state = states.load()
-        for damaged in states.damaged:
-            console.print(f"{damaged} is damaged; the state before it is used")
+        state = _last_state(run)
         session = Session.of(config, parallel)
         if follows:
             follow(session, state)
         else:
             train(session, run, state)
+
+
+def _last_state(run: RunFolder) -> SavedState | None:
+    """A run's last whole state; None where it was stopped before its first.
+
+    Raises:
+        UserError: its states are lost. To start at its first step again would write over what it came to.
+    """
+    states = StateFiles(run.checkpoints)
+    state = states.load()
+    if state is None and (states.damaged or run.model.is_file() or len(_epochs(run)) > 1):
+        lost = f"{states.damaged[0].name} is damaged, and there is no other" if states.damaged else "there is none"
+        raise UserError(
+            f"{run.path}: no state to go on from ({lost}); train it anew with --config={run.config}, "
+            f"or start from its weights with --init_from={run.path}"
+        )
+    for damaged in states.damaged:
+        console.print(f"{damaged} is damaged; the state before it is used")
+    return state
+
+
+def _epochs(run: RunFolder) -> list[dict[str, float]]:
+    return callbacks.read_metrics(run.metrics) if run.metrics.is_file() else []
 
 
 def train(session: Session, run: RunFolder, state: SavedState | None) -> None:

@@ -27,9 +27,10 @@ there.
 """
 
 import dataclasses
+import math
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType
@@ -207,6 +208,8 @@ class _Reader:
             required={"title": text, "question": text, "runs": many},
             optional={"report": text, "notes": many, "columns": dict, "base": dict, "expected": many},
         )
+        self.all_are(str, table.get("notes", []), "notes")
+        self.all_are(str, table.get("columns", {}).values(), "columns")
         variants = tuple(self.variant(run) for run in table["runs"])
         names = [variant.name for variant in variants]
         if not names:
@@ -242,6 +245,7 @@ class _Reader:
         )
         if not re.fullmatch(r"\w[\w.-]*", run["name"]):
             raise UserError(f"{self.path}: '{run['name']}' is no name of a run; use letters, digits, '.', '-' and '_'")
+        self.all_are((int, float), run.get("scale", {}).values(), "scale")
         return Variant(
             name=run["name"],
             title=run.get("title", run["name"]),
@@ -274,6 +278,12 @@ class _Reader:
             raise UserError(f"{self.path}: metric '{metric}' is unknown; use one of {', '.join(METRICS)}")
         source = expected.get("source", "report")
         return [Expected(expected["better"], worse, metric, source) for worse in expected["worse"]]
+
+    def all_are(self, kind: type | tuple[type, ...], values: Iterable[Any], what: str) -> None:
+        for value in values:
+            if not isinstance(value, kind) or (isinstance(value, float) and not math.isfinite(value)):
+                wanted = "a text" if kind is str else "a number"
+                raise UserError(f"{self.path}: {value!r} in '{what}' is not {wanted}; mend it")
 
     def check(self, table: Any, what: str, *, required: Mapping[str, type], optional: Mapping[str, type]) -> None:
         if not isinstance(table, dict):

@@ -2,7 +2,6 @@
 
 import collections
 import importlib
-import importlib.metadata
 import os
 import random
 import shutil
@@ -20,7 +19,7 @@ def describe() -> str:
     """The backend, its version and the devices in use, such as "jax 0.10.2 on 2 × NVIDIA H100 (2 of 8)"."""
     name, count = keras.backend.backend(), parallel.devices_in_use()
     together = f" in {processes.process_count()} processes" if processes.process_count() > 1 else ""
-    return f"{name} {importlib.metadata.version(name)} on {_where(_accelerators(), count)}{together}"
+    return f"{name} {importlib.import_module(name).__version__} on {_where(_accelerators(), count)}{together}"
 
 
 def _where(accelerators: list[str], count: int) -> str:

@@ -20,14 +20,15 @@ def normalize_batch(
         x: (batch, height, width, channels), float32.
         gamma: scale, (channels,).
         beta: offset, (channels,).
-        moving: the Keras variables of the moving mean and variance, which take in the batch's.
+        moving: the Keras variables of the moving mean and variance, float32, which take in the batch's.
         momentum: what these keep of themselves.
         epsilon: added to the variance.
 
     Returns:
         None, and nothing has moved, where the backend has no kernel for it.
     """
-    if keras.backend.standardize_dtype(x.dtype) != "float32" or len(x.shape) != 4:
+    dtypes = {keras.backend.standardize_dtype(value.dtype) for value in (x, *moving)}
+    if dtypes != {"float32"} or len(x.shape) != 4:
         return None
     kernels = {"tensorflow": _tensorflow_normalize, "torch": _torch_normalize}
     kernel = kernels.get(keras.backend.backend())

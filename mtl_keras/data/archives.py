@@ -43,7 +43,7 @@ class SourceFile:
             if size > _MAX_MEMBER_BYTES:
                 raise BadFile(self, f"{size} bytes unpacked, expected at most {_MAX_MEMBER_BYTES}")
             return archive.read(self.member)
-        except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, EOFError, ValueError) as error:
+        except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
             raise BadFile(self, f"damaged archive ({error})") from error
 
 

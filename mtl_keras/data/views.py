@@ -64,7 +64,7 @@ class TrainView:
         """Draws a window.
 
         Raises:
-            UserError: the image is smaller than the crop and no scaling is on.
+            UserError: the image is smaller than the crop.
         """
         height, width = sample["image"].shape[:2]
         if self.window_scaling or self.tilt or self.corner_wiggle:

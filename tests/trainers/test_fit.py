@@ -1,6 +1,7 @@
 """`python -m trainers.fit`, typed as a person would, killed as a machine would."""
 
 import json
+import shutil
 import signal
 import subprocess
 import time
@@ -139,6 +140,8 @@ def test_a_damaged_state_falls_back_to_the_one_before(command, scenes, whole_run
 
 def test_what_a_person_got_wrong_ends_in_one_line(command, scenes, whole_run, tmp_path):
     run, _ = whole_run
+    # As a run comes from the hub.
+    shutil.copytree(run, tmp_path / "pulled", ignore=shutil.ignore_patterns("step-*"))
     cases = {
         ("--arch=separate",): "error: arch: 'separate' is unknown; use one of branched, distillation, joint",
         ("--encoder=vgg16",): "error: encoder: 'vgg16' is unknown",
@@ -148,6 +151,7 @@ def test_what_a_person_got_wrong_ends_in_one_line(command, scenes, whole_run, tm
         ("--lerning_rate=1",): "error: Unknown command line flag 'lerning_rate'",
         ("streets",): "error: 'streets' is no flag",
         (f"--resume={tmp_path}",): f"error: {tmp_path}: not a run",
+        (f"--resume={tmp_path / 'pulled'}",): f"error: {tmp_path / 'pulled'}: no state to go on from (there is none)",
         (f"--resume={run}", "--epochs=3"): "error: epochs: a resumed run keeps its own settings",
         ("--crop=30,64",): "error: crop: 30,64 is not a multiple of the output stride 16; give 32,64",
         ("--batch_size=1",): "error: batch_size: 1 does not go with the ASPP",
@@ -162,3 +166,4 @@ def test_what_a_person_got_wrong_ends_in_one_line(command, scenes, whole_run, tm
         assert cases[case] in lines[-1], errors
         assert "Traceback" not in errors
     assert not (tmp_path / "runs").exists()
+    assert (tmp_path / "pulled" / "metrics.csv").read_bytes() == (run / "metrics.csv").read_bytes()

@@ -47,7 +47,7 @@ class Hub:
 def run(tmp_path_factory):
     """A run whose configuration and card name places on this machine."""
     folder, model = tmp_path_factory.mktemp("hub"), decisive_model("joint")
-    run = write_run(folder, model, arch="joint", data_dir=str(folder / "somebody's"))
+    run = write_run(folder, model, arch="joint", data_dir=str(folder / "data"), cache_dir=str(folder / "cache"))
     metrics = dict.fromkeys(("grader", "miou", "silog", "loss", "semseg_loss", "depth_loss"), 1.0)
     history = [{"epoch": 1, "seconds": 60.0, **metrics}]
     card.write(run, read_config(run.config), model, history, {"epoch": 1, "metrics": metrics}, None)
@@ -65,7 +65,7 @@ def test_a_run_comes_back_with_the_same_weights(run, tmp_path):
     pulled = pull("someone/streets", str(tmp_path / "runs"), download=hub.download)
     assert pulled.path == tmp_path / "runs" / "streets" and not (pulled.path / "evil.py").exists()
     assert pulled.path.stat().st_mode == run.path.stat().st_mode
-    expected_config = dataclasses.replace(read_config(run.config), runs_dir="runs", data_dir=None)
+    expected_config = dataclasses.replace(read_config(run.config), runs_dir="runs", data_dir=None, cache_dir=None)
     assert read_config(pulled.config) == expected_config
     expected = weights_of(zoo.load(run.path))
     actual = weights_of(zoo.load(pulled.path))
@@ -75,7 +75,7 @@ def test_a_run_comes_back_with_the_same_weights(run, tmp_path):
 
 
 def test_the_card_tells_the_hub_what_it_is_and_nothing_of_this_machine(run, tmp_path, monkeypatch):
-    assert run.card.read_text().count(str(run.path.parent)) == 3
+    assert run.card.read_text().count(str(run.path.parent)) == 4
     # Under another path than the one that the card names.
     monkeypatch.chdir(run.path)
     push(".", "someone/streets", api=Hub(tmp_path))

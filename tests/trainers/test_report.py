@@ -18,7 +18,7 @@ from trainers.reporting.results import METRICS, collect, machine_of
 from trainers.reporting.statistics import judge, pooled_noise, spread
 from trainers.scheduling.ledger import Ledger, ledger_folder
 from trainers.scheduling.plan import plan
-from zoo.study import Expected, read_ladders, read_study
+from zoo.study import Expected, read_ladders, read_study, studies
 
 
 def run_study(name: str, runs_dir: Path, metrics: dict[str, list[tuple[float, float]]], failures=None, **given):
@@ -67,6 +67,12 @@ def test_only_what_the_report_prints_has_a_column_of_the_reports(places):
     assert list(tables.study_table(collect(study, *places, None)).headings)[-2:] == ["Model Size", "Duration"]
 
 
+def test_sizes_are_products_and_other_numbers_a_list():
+    assert tables.shown_value("crop", (96, 128)) == "96×128"
+    assert tables.shown_value("aspp_rates", (3, 6, 9)) == "3, 6, 9"
+    assert tables.shown_value("dilation", (False, False, True)) == "On"
+
+
 def test_where_the_grader_is_clamped_the_difference_stands_beside_it(places):
     study = run_study("branched", places[0], {"joint": [(40.0, 45.0)], "branched": [(42.0, 44.0)]})
     joint, branched = cells(tables.study_table(collect(study, *places, None)))
@@ -89,6 +95,21 @@ def test_a_failed_run_stands_in_the_table_with_its_reason(places):
     assert len(table.markdown().splitlines()[2].replace(r"\|", "").split("|")) == len(table.headings) + 2
 
 
+def test_a_run_that_failed_and_was_mended_counts(places):
+    runs = {"joint": [(60.0, 30.0)], "branched": [(62.0, 30.0)]}
+    study = run_study("branched", places[0], runs, failures={"joint": "killed"})
+    assert [result.counts for result in collect(study, *places, None).results] == [True, True]
+
+
+def test_copies_outlive_their_runs(places):
+    runs_dir, out = places
+    study = run_study("branched", runs_dir, {"joint": [(60.0, 30.0)]})
+    first = collect(study, runs_dir, out, None)
+    for path in runs_dir.glob("*/config.json"):
+        shutil.rmtree(path.parent)
+    assert collect(study, runs_dir, out, None) == first and len(first.of("joint")) == 1
+
+
 def test_pages_made_again_of_the_copies_are_identical(places):
     runs_dir, out = places
     seeds = [(60.0, 30.0), (61.0, 29.5)]
@@ -107,7 +128,7 @@ def test_pages_made_again_of_the_copies_are_identical(places):
 def write_pages(results, out: Path) -> None:
     noise = {metric: pooled_noise([results], metric) for metric in METRICS}
     study_page.write_study(results, noise, out)
-    study_page.write_overview([results], read_ladders(), noise, out)
+    study_page.write_overview([results], read_ladders(), {results.recipe: noise}, out)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -213,6 +234,11 @@ def edit(path: Path, **values) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}), encoding="utf-8")
 
 
+def test_the_page_gives_what_the_study_gives_to_some_runs_alone(places):
+    study = run_study("hardcoded", places[0], {"both": [(60.0, 30.0)]}, pretrained="runs/encoder")
+    assert "--pretrained=runs/encoder" in study_page.command(collect(study, *places, None))
+
+
 def test_the_machine_is_read_from_the_card_that_a_run_writes(tmp_path):
     config = RunConfig(runs_dir=str(tmp_path))
     run = fake_runs.create(config)
@@ -230,3 +256,20 @@ def test_the_command_writes_the_pages_of_all_that_was_run(command, places):
     written = [Path(line) for line in output.splitlines() if line.startswith(str(out))]
     assert out / "README.md" in written and out / "branched" / "index.html" in written
     assert all(path.stat().st_size > 0 for path in written)
+
+
+def test_the_committed_pages_are_what_the_command_makes_of_the_committed_runs(command, tmp_path):
+    committed = Path(__file__).parents[2] / "docs" / "studies"
+    shutil.copytree(committed, tmp_path / "studies")
+    for page in [*tmp_path.rglob("*.md"), *tmp_path.rglob("*.html")]:
+        page.unlink()
+    process = command("report", f"--runs_dir={tmp_path / 'no runs'}", f"--out={tmp_path / 'studies'}")
+    _, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors[-2000:]
+    pages = [path.relative_to(committed) for path in committed.rglob("*") if path.suffix in (".md", ".html")]
+    assert len(pages) > 2 * len(studies())
+    assert [str(page) for page in pages if read(tmp_path / "studies" / page) != read(committed / page)] == []
+
+
+def read(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""

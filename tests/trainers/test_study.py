@@ -219,6 +219,21 @@ class TestQueue:
         run_study(again)
         assert again.started == [], "the same settings would come to the same end"
 
+    def test_a_job_that_ran_something_else_has_failed(self, run_study, tmp_path):
+        class Elsewhere(FakeEngine):
+            def start(self, job):
+                self._over.append((job, 0))
+                job.log.write_text("")
+
+        status, _ = run_study(Elsewhere())
+        assert status == queue.EXIT_FAILED and set(self.ledger(tmp_path).failures) == {"off", "on"}
+
+    def test_runs_of_other_settings_have_files_of_their_own(self, run_study, tmp_path):
+        run_study(FakeEngine())
+        names = {path.name for path in (tmp_path / "ledger").glob("off*.json")}
+        (run,) = (entry.run for entry in self.queue.entries if entry.label == "off")
+        assert names == {f"off.{identity(run.config)}.json"}
+
     def test_a_run_that_was_cut_off_is_resumed(self, run_study):
         status, _ = run_study(FakeEngine({"off": 75}))
         assert status == queue.EXIT_STOPPED
@@ -346,6 +361,16 @@ def test_the_command_tells_what_is_wrong_in_one_line(command):
     _, errors = (process := command("study", "optimiser")).communicate(timeout=240)
     assert process.returncode == 2
     assert errors.strip().splitlines()[-1].startswith("error: study: 'optimiser' is unknown; use one of optimizer")
+    assert "Traceback" not in errors
+
+
+def test_a_place_that_cannot_be_written_to_is_told_in_one_line(command, tmp_path):
+    (tmp_path / "file").write_text("")
+    _, errors = (process := command("study", "decoder", f"--runs_dir={tmp_path / 'file' / 'runs'}")).communicate(
+        timeout=240
+    )
+    assert process.returncode == 2
+    assert errors.strip().splitlines()[-1].startswith(f"error: {tmp_path / 'file'}")
     assert "Traceback" not in errors
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from mtl_keras.errors import UserError
 from tests.trainers.waiting import wait_until
-from trainers.scheduling.engines import Job, LocalEngine, make_engine
+from trainers.scheduling.engines import Job, LocalEngine, make_engine, run_to_its_end
 
 
 class TestEngines:
@@ -47,6 +47,12 @@ class TestEngines:
         assert [status for _, status in engine.ended()] == [5]
         assert ray.address == "ray://head:10001"
         assert (ray.options["num_cpus"], ray.options["num_gpus"], ray.options["max_retries"]) == (4, 0.5, 0)
+
+    def test_a_run_on_a_cluster_has_the_backend_of_the_machine_that_asked(self, monkeypatch, tmp_path):
+        monkeypatch.setenv("KERAS_BACKEND", "the worker's")
+        job = Job("a", ("-c", "import os; print(os.environ['KERAS_BACKEND'])"), tmp_path / "a.log")
+        assert run_to_its_end(job, str(tmp_path), {"KERAS_BACKEND": "the asker's"}) == 0
+        assert job.log.read_text().splitlines()[-1] == "the asker's"
 
 
 class FakeRay(types.ModuleType):

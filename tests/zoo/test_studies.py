@@ -98,6 +98,9 @@ def test_a_file_of_ones_own(tmp_path):
         ('worse = ["small"]', 'worse = ["medium"]', "expected names the run 'medium'; use one of small, large"),
         ('better = "large"', 'better = "large"\nmetric = "loss"', "metric 'loss' is unknown; use one of grader"),
         ("crop = [64, 64]", "crop = [64", "not a TOML file"),
+        ("epochs = 2", "epochs = nan", "nan in 'scale' is not a number"),
+        ('columns = { "Crop" = "crop" }', 'columns = { "Crop" = ["crop"] }', "in 'columns' is not a text"),
+        ('question = "How', 'notes = [1]\nquestion = "How', "1 in 'notes' is not a text"),
         ("settings = { crop = [64, 64] }", 'settings = "crop"', "'settings' of a run is not of type dict"),
     ],
 )

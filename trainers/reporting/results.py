@@ -28,7 +28,7 @@ from trainers.scheduling.ledger import (
     rank,
     rows_of,
 )
-from trainers.scheduling.plan import INCIDENTAL, PlannedRun
+from trainers.scheduling.plan import INCIDENTAL, PlannedRun, identity
 from zoo.study import Study
 
 FACTS = "run.json"
@@ -151,10 +151,15 @@ def find_ledger(study: Study, runs_dir: Path, recipe: str | None) -> Path | None
 
 
 def copy(study: Study, ledger: Ledger, folders: RunFolders, out: Path) -> None:
-    """Copies of every run that the study asks for what a table needs; old copies of them are replaced."""
+    """Copies of every run that the study asks for what a table needs.
+
+    An old copy is replaced, unless the run itself is gone.
+    """
     for run in ledger.planned():
         found = folders.find(run.config)
         where = out / run.label
+        if found.folder is None and _is_copy_of(run.config, where):
+            continue
         facts = _facts(run, ledger, found.state, found.folder)
         if found.folder is not None and found.folder.metrics.is_file():
             rows_of(found.folder)
@@ -166,10 +171,18 @@ def copy(study: Study, ledger: Ledger, folders: RunFolders, out: Path) -> None:
         write_json(where / FACTS, dataclasses.asdict(facts))
 
 
+def _is_copy_of(config: RunConfig, folder: Path) -> bool:
+    """Whether a folder has a copy of what a run of this configuration came to."""
+    if not (folder / "metrics.csv").is_file() or not (folder / "config.json").is_file():
+        return False
+    return identity(portable(read_config(folder / "config.json"))) == identity(portable(config))
+
+
 def portable(config: RunConfig) -> RunConfig:
     """A configuration without the places of the machine that it ran on."""
     weights = {name: _portable_path(getattr(config, name)) for name in ("pretrained", "init_from")}
-    return dataclasses.replace(config, **weights, data_dir=None, prepared_dir=None, runs_dir=RunConfig.runs_dir)
+    places = {name: getattr(RunConfig, name) for name in ("data_dir", "prepared_dir", "cache_dir", "runs_dir")}
+    return dataclasses.replace(config, **weights, **places)
 
 
 def read_copies(study: Study, folder: Path) -> StudyResults:
@@ -232,7 +245,8 @@ def _facts(run: PlannedRun, ledger: Ledger, state: State, folder: RunFolder | No
         run=folder.path.name,
         parameters=trainable_parameters(folder),
         machine=machine_of(folder),
-        failure=became_nan(rows_of(folder)) or facts.failure,
+        # A run that failed once may have been mended since.
+        failure=became_nan(rows_of(folder)) or (None if state is State.FINISHED else facts.failure),
     )
 
 

@@ -47,7 +47,7 @@ def write_study(results: StudyResults, noise: Mapping[str, Noise | None], out: P
         parts.append(pages.Picture("curves.png", f"{study.title}: validation metrics over epochs"))
     if verdicts := judge_all(results, noise):
         parts += [pages.Heading("Does the ordering hold?"), tables.verdict_table(results, verdicts)]
-        parts.append(pages.Paragraph(tables.noise_text(noise["difference"])))
+        parts.append(pages.Paragraph(tables.noise_text(noise["difference"], results.recipe)))
     parts += [pages.Heading("Runs"), pages.Paragraph(_scale(results)), tables.runs_table(results)]
     parts += [pages.Heading("Run it again"), pages.Command(command(results))]
     return [*pages.write_pages(folder, study.title, parts), *written]
@@ -56,16 +56,24 @@ def write_study(results: StudyResults, noise: Mapping[str, Noise | None], out: P
 def write_overview(
     shown: Sequence[StudyResults],
     ladders: Mapping[str, Sequence[Rung]],
-    noise: Mapping[str, Noise | None],
+    noises: Mapping[str, Mapping[str, Noise | None]],
     out: Path,
 ) -> list[Path]:
-    """Writes the page above all studies, with the ladders across them, and returns the paths."""
+    """Writes the page above all studies, with the ladders across them, and returns the paths.
+
+    Args:
+        shown: the studies.
+        ladders: rungs by the ladder's title; those run with another recipe than its first are left out.
+        noises: each recipe's noise of seeds, by metric.
+        out: the folder.
+    """
     parts: list[pages.Part] = []
     written: list[Path] = []
     by_name = {results.study.name: results for results in shown}
     for title, rungs in ladders.items():
         climbed = [(rung, by_name[rung.study]) for rung in rungs if rung.study in by_name]
         climbed = [(rung, results) for rung, results in climbed if results.of(rung.variant)]
+        climbed = [(rung, results) for rung, results in climbed if results.recipe == climbed[0][1].recipe]
         if len(climbed) < 2:
             continue
         name = f"ladder_{title.lower().replace(' ', '_')}"
@@ -76,8 +84,8 @@ def write_overview(
         written += [out / f"{name}.png", out / f"{name}.pdf"]
     if parts:
         parts.append(pages.Paragraph(f"{tables.MARK} as printed; it is not semseg − depth there."))
-        parts.append(pages.Paragraph(tables.noise_text(noise["difference"])))
-    links = [(results.study.title, results.study.name, _outcome(results, noise)) for results in shown]
+        parts += [pages.Paragraph(tables.noise_text(noise["difference"], recipe)) for recipe, noise in noises.items()]
+    links = [(results.study.title, results.study.name, _outcome(results, noises[results.recipe])) for results in shown]
     parts += [pages.Heading("Studies"), pages.Links(links)]
     parts += [pages.Heading("Make these pages again"), pages.Command("python -m trainers.report")]
     return [*pages.write_pages(out, "Studies", parts), *written]
@@ -101,16 +109,21 @@ def command(results: StudyResults) -> str:
 
 
 def _flags(study: Study, results: StudyResults) -> dict[str, object]:
-    """Settings of the first run that stand over the study's and the recipe's."""
-    first = min(results.results, key=lambda result: result.facts.seed)
-    try:
-        usual = configuration(study, study.variant(first.facts.variant), results.recipe, {})
-    except UserError:
-        return {}
+    """Settings of the first seed's runs that stand over the study's and the recipe's."""
+    seed = min(result.facts.seed for result in results.results)
     names = [field.name for field in dataclasses.fields(RunConfig) if field.name not in INCIDENTAL]
-    actual = {name: getattr(first.config, name) for name in names}
-    scaled = study.variant(first.facts.variant).scale
-    return {name: v for name, v in actual.items() if v != getattr(usual, name) and name not in scaled}
+    found: dict[str, object] = {}
+    for result in results.results:
+        variant = study.variant(result.facts.variant)
+        if result.facts.seed != seed:
+            continue
+        try:
+            usual = configuration(study, variant, results.recipe, {})
+        except UserError:
+            return {}
+        actual = {name: getattr(result.config, name) for name in names if name not in variant.scale}
+        found.update({name: value for name, value in actual.items() if value != getattr(usual, name)})
+    return found
 
 
 def _legend(results: StudyResults) -> str:

@@ -15,6 +15,7 @@ from zoo.study import Printed, Study, Variant
 NOTHING = "–"
 REPORT = "report"
 
+_SIZES = ("crop", "image_size")
 _OPTIMIZERS = {"adam": "Adam", "sgd": "SGD", "adamw": "AdamW"}
 
 
@@ -147,14 +148,14 @@ def runs_table(results: StudyResults) -> Table:
     return Table(headings, rows, words=frozenset({0, 2, 8}))
 
 
-def noise_text(noise: Noise | None) -> str:
+def noise_text(noise: Noise | None, recipe: str) -> str:
     """The noise of seeds in a sentence."""
     if noise is None:
-        return "No variant has a second seed, so the noise of seeds is not known."
+        return f"No variant has a second seed with the recipe {recipe}, so the noise of seeds is not known."
     degree = "degree" if noise.degrees == 1 else "degrees"
     return (
-        f"The grader's standard deviation over seeds is {noise.std:.3f}, pooled over all studies of this recipe "
-        f"({noise.degrees} {degree} of freedom). A difference counts beyond two standard errors."
+        f"The grader's standard deviation over seeds is {noise.std:.3f}, pooled over all studies with the recipe "
+        f"{recipe} ({noise.degrees} {degree} of freedom). A difference counts beyond two standard errors."
     )
 
 
@@ -209,7 +210,7 @@ def shown_value(name: str, value: Any) -> str:
     if isinstance(value, tuple) and all(isinstance(item, bool) for item in value):
         return "On" if any(value) else "Off"
     if isinstance(value, tuple):
-        return "×".join(str(item) for item in value)
+        return ("×" if name in _SIZES else ", ").join(str(item) for item in value)
     if isinstance(value, bool):
         return "On" if value else "Off"
     if isinstance(value, float):

@@ -155,8 +155,8 @@ def start_process(job: Job, folder: str | None = None, environment: dict[str, st
 
 def run_to_its_end(job: Job, folder: str, environment: dict[str, str]) -> int:
     """Runs a job on a machine of a cluster; a job that is cancelled saves before it ends."""
-    # What Ray sets, the GPUs of this task among them, stands over the environment of the machine that asked.
-    process = start_process(job, folder, {**environment, **os.environ})
+    # The machine that asked decides what its runs are; Ray, which GPUs they have.
+    process = start_process(job, folder, {**os.environ, **environment})
     try:
         return process.wait()
     except KeyboardInterrupt:

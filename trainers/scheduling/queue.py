@@ -20,7 +20,7 @@ from trainers.scheduling.ledger import (
     claimed,
     rows_of,
 )
-from trainers.scheduling.plan import PlannedRun
+from trainers.scheduling.plan import PlannedRun, identity
 from trainers.scheduling.view import View
 
 # As trainers.training has it: a signal stopped the run, and it can go on.
@@ -171,7 +171,8 @@ class Queue:
             arguments = ("-m", "trainers.fit", f"--resume={found.folder.path}")
             entry.rows = rows_of(found.folder)
         else:
-            config = self.folder / f"{entry.label}.json"
+            # The same study may be started with other flags while this run has not read its file yet.
+            config = self.folder / f"{entry.label}.{identity(entry.run.config)}.json"
             write_text(config, entry.run.config.to_json())
             arguments = ("-m", "trainers.fit", f"--config={config}")
         entry.stage, entry.reason = Stage.RUNNING, ""
@@ -198,8 +199,8 @@ class Queue:
         for job, status in self.engine.ended():
             entry = self._by_label[job.label]
             self._follow()
-            if status == 0:
-                found = self.folders.find(entry.run.config)
+            found = self.folders.find(entry.run.config)
+            if status == 0 and found.folder is not None:
                 self._settle(entry, found.folder)
             elif self._signals or status == EXIT_STOPPED:
                 entry.stage = Stage.STOPPED
