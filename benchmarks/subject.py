@@ -222,7 +222,9 @@ class Export(Subject):
         from mtl_keras.exporting.runtimes import RUNTIMES
 
         self.run = RUNTIMES[settings["format"]](settings["path"])
-        self.images, _ = batch(settings)
+        images, _ = batch(settings)
+        # LiteRT's models take one image at a time.
+        self.batches = np.split(images, len(images)) if settings["format"] == "litert" else [images]
 
     def facts(self) -> dict[str, Any]:
         return {"device": f"{self.settings['format']} on cpu ({os.cpu_count()} cores)"}
@@ -232,7 +234,8 @@ class Export(Subject):
 
     def infer(self, steps: int) -> None:
         for _ in range(steps):
-            self.run(self.images)
+            for images in self.batches:
+                self.run(images)
 
     def device_peak_mib(self) -> float | None:
         return None

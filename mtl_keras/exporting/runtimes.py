@@ -5,6 +5,7 @@ how an export is used. `IMAGES.npz` holds `image_0`, `image_1`, …, each (batch
 gets `semseg_0`, `depth_0`, …, and `latency`, the median seconds of five runs of `image_0` after its first.
 """
 
+import os
 import statistics
 import sys
 import time
@@ -30,7 +31,7 @@ def onnx(path):
 def litert(path):
     from ai_edge_litert.interpreter import Interpreter
 
-    run = Interpreter(path).get_signature_runner("serving_default")
+    run = Interpreter(path, num_threads=os.cpu_count()).get_signature_runner("serving_default")
     return lambda image: run(image=image)
 
 
