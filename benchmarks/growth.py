@@ -84,7 +84,7 @@ def draw(points: list[dict[str, Any]], path: Path) -> None:
             axes.grid(color="#e5e7eb", linewidth=0.8)
             if column == 0:
                 axes.set_ylabel(unit)
-    grid[0][0].legend(frameon=False)
+    figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside upper left", ncols=len(names), frameon=False)
     with replacing(path) as beside:
         figure.savefig(beside, dpi=150)
 

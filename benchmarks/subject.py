@@ -60,8 +60,9 @@ def batch(settings: dict[str, Any]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     rng = np.random.default_rng(0)
     shape = (settings["batch_size"], settings["height"], settings["width"])
     images = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
-    semseg = rng.integers(0, 20, shape, dtype=np.uint8)
-    semseg[semseg == 19] = 255
+    classes = min(settings.get("num_classes", 19), 19)
+    semseg = rng.integers(0, classes + 1, shape, dtype=np.uint8)
+    semseg[semseg == classes] = 255
     depth = rng.uniform(4, 300, (*shape, 1)).astype(np.float32)
     depth[rng.random(depth.shape) < 0.2] = 0
     return images, {"semseg": semseg, "depth": depth}
