@@ -88,15 +88,18 @@ class MaxPooling2D(layers.MaxPooling2D):
 
 @keras.saving.register_keras_serializable("mtl_keras")
 class BatchNormalization(layers.BatchNormalization):
-    """Keras' own, trained by a single kernel where the backend has one; Keras itself takes a pass for every sum."""
+    """Keras' own, by a single kernel where the backend has one; Keras itself takes several passes over its input."""
 
     def call(self, inputs, training=None, mask=None):
-        single_pass = training and self.trainable and mask is None and not (self.synchronized or self.renorm)
-        if single_pass and self.scale and self.center and self.axis in (-1, 3):
+        plain = mask is None and not (self.synchronized or self.renorm)
+        if plain and self.scale and self.center and self.axis in (-1, 3):
             x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
             gamma, beta = (ops.cast(weight, x.dtype) for weight in (self.gamma, self.beta))
-            moving, options = (self.moving_mean, self.moving_variance), {"momentum": self.momentum}
-            outputs = backend.normalize_batch(x, gamma, beta, moving, epsilon=self.epsilon, **options)
+            moving, options = (self.moving_mean, self.moving_variance), {"epsilon": self.epsilon}
+            if training and self.trainable:
+                outputs = backend.normalize_batch(x, gamma, beta, moving, momentum=self.momentum, **options)
+            else:
+                outputs = backend.normalize(x, gamma, beta, moving, **options)
             if outputs is not None:
                 return ops.cast(outputs, self.compute_dtype)
         return super().call(inputs, training=training, mask=mask)

@@ -1,7 +1,10 @@
 """What every test shares: the backend, the seed and the precision policy."""
 
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 # Tests compile many networks and run each a few times, so compiling fast wins over running fast. The comparison of
@@ -21,6 +24,14 @@ pytest.register_assert_rewrite("tests.harness")
 @pytest.fixture(autouse=True)
 def seed():
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(scope="module")
+def module_path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder that the tests of a module share, gone after them: networks and their states are large."""
+    folder = tmp_path_factory.mktemp("module")
+    yield folder
+    shutil.rmtree(folder)
 
 
 @pytest.fixture

@@ -50,16 +50,15 @@ def network(model, found) -> torch.nn.Module:
 
 
 @pytest.fixture(scope="module")
-def found(model, tmp_path_factory) -> dict[str, dict[str, np.ndarray]]:
+def found(model, module_path) -> dict[str, dict[str, np.ndarray]]:
     """What each backend found, and "saved", the weights before they were randomized."""
-    folder = tmp_path_factory.mktemp("backends")
     saved = {f"built/{i}": backend_probe.summary(value) for i, value in enumerate(model.get_weights())}
     harness.randomize(model)
-    model.save(folder / "model.keras")
-    code = f"import pathlib, tests.backend_probe\ntests.backend_probe.probe(pathlib.Path({str(folder)!r}))"
+    model.save(module_path / "model.keras")
+    code = f"import pathlib, tests.backend_probe\ntests.backend_probe.probe(pathlib.Path({str(module_path)!r}))"
     with concurrent.futures.ThreadPoolExecutor() as pool:
         list(pool.map(run_alone, BACKENDS, [code] * len(BACKENDS)))
-    return {"saved": saved, **{backend: dict(np.load(folder / f"{backend}.npz")) for backend in BACKENDS}}
+    return {"saved": saved, **{backend: dict(np.load(module_path / f"{backend}.npz")) for backend in BACKENDS}}
 
 
 def part(found: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:

@@ -35,9 +35,9 @@ def model():
 
 
 @pytest.fixture(scope="module")
-def exported(model, tmp_path_factory):
+def exported(model, module_path):
     """A folder with an export in every format whose runtime is installed, and what the commands said."""
-    run = write_run(tmp_path_factory.mktemp("export"), model, arch="joint")
+    run = write_run(module_path, model, arch="joint")
     kinds = [kind for kind in FREE if _installed(kind)]
     commands = [export(str(run.path), f"--format={','.join(kinds)}")]
     if _installed("litert"):

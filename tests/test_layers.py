@@ -103,6 +103,26 @@ def test_batch_norm_trains_as_torchs(size):
         np.testing.assert_allclose(actual, wanted, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("trainable", [True, False])
+def test_batch_norm_predicts_as_keras_own(trainable):
+    """Frozen, it does the same in training, and passes on the same gradients."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(3, 2, (4, 3, 5, 6)).astype("float32")
+    values = [rng.uniform(0.5, 2, 6).astype("float32") for _ in range(4)]
+    found = []
+    for kind in (BatchNormalization, keras.layers.BatchNormalization):
+        first, norm = keras.layers.Dense(6, kernel_initializer="identity"), kind(epsilon=1e-5, trainable=trainable)
+        model = keras.Sequential([keras.Input(x.shape[1:]), first, norm])
+        norm.set_weights(values)
+        found.append([model.predict_on_batch(x)])
+        if not trainable:
+            model.compile(keras.optimizers.SGD(1.0), "mse")
+            model.train_on_batch(x, np.zeros_like(x))
+            found[-1] += [keras.ops.convert_to_numpy(weight) for weight in model.weights]
+    for actual, expected in zip(*found, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("padding", ["same", "valid"])
 @pytest.mark.parametrize("kernel_size, strides, dilation_rate", [(1, 1, 1), (1, 2, 1), (2, 1, 1), (3, 1, 3), (3, 2, 1)])
 def test_convolution_is_keras_own(padding, kernel_size, strides, dilation_rate):

@@ -23,16 +23,15 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def place(module_path):
     """A folder with all that the README's examples name: a photo, and a run."""
-    folder = tmp_path_factory.mktemp("readme")
     rng = np.random.default_rng(0)
-    Image.fromarray(rng.integers(0, 256, (40, 72, 3), np.uint8)).save(folder / "photo.jpg")
-    Image.fromarray(rng.integers(0, 256, (40, 72, 3), np.uint8)).save(folder / "street.png")
-    run = write_run(folder / "made", decisive_model("joint"), arch="joint")
-    (folder / "runs").mkdir()
-    run.path.rename(folder / "runs" / "NAME")
-    return folder
+    Image.fromarray(rng.integers(0, 256, (40, 72, 3), np.uint8)).save(module_path / "photo.jpg")
+    Image.fromarray(rng.integers(0, 256, (40, 72, 3), np.uint8)).save(module_path / "street.png")
+    run = write_run(module_path / "made", decisive_model("joint"), arch="joint")
+    (module_path / "runs").mkdir()
+    run.path.rename(module_path / "runs" / "NAME")
+    return module_path
 
 
 def test_its_python_runs_and_gives_classes_and_metres(place, monkeypatch):

@@ -6,6 +6,7 @@ from mtl_keras.backend.kernels import (
     convolve,
     lay_out_kernels,
     max_pool,
+    normalize,
     normalize_batch,
     upsample_bilinear,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "lay_out_kernels",
     "local_predictor",
     "max_pool",
+    "normalize",
     "normalize_batch",
     "peak_memory",
     "preempted",

@@ -11,6 +11,41 @@ from typing import Any
 import keras
 
 
+def normalize(x: Any, gamma: Any, beta: Any, moving: tuple[Any, Any], *, epsilon: float) -> Any | None:
+    """Batch normalisation in prediction, by the moving mean and variance.
+
+    Keras' own takes three passes over its input; TensorFlow's graph joins this one to the convolution before it.
+
+    Args:
+        x: (batch, height, width, channels), float32.
+        gamma: scale, (channels,).
+        beta: offset, (channels,).
+        moving: the Keras variables of the moving mean and variance, float32.
+        epsilon: added to the variance.
+
+    Returns:
+        None where the backend has no kernel for it.
+    """
+    if not _fits(x, moving):
+        return None
+    mean, variance = (variable.value for variable in moving)
+    if keras.backend.backend() == "tensorflow":
+        fused = importlib.import_module("tensorflow").raw_ops.FusedBatchNormV3
+        options = {"epsilon": epsilon, "is_training": False}
+        return fused(x=x, scale=gamma, offset=beta, mean=mean, variance=variance, **options).y
+    if keras.backend.backend() == "torch":
+        torch = importlib.import_module("torch")
+        y = torch.batch_norm(x.permute(0, 3, 1, 2), gamma, beta, mean, variance, False, 0.0, epsilon, False)
+        return y.permute(0, 2, 3, 1)
+    return None
+
+
+def _fits(x, moving) -> bool:
+    """Whether the kernels of batch normalisation take such an input."""
+    dtypes = {keras.backend.standardize_dtype(value.dtype) for value in (x, *moving)}
+    return dtypes == {"float32"} and len(x.shape) == 4
+
+
 def normalize_batch(
     x: Any, gamma: Any, beta: Any, moving: tuple[Any, Any], *, momentum: float, epsilon: float
 ) -> Any | None:
@@ -27,8 +62,7 @@ def normalize_batch(
     Returns:
         None, and nothing has moved, where the backend has no kernel for it.
     """
-    dtypes = {keras.backend.standardize_dtype(value.dtype) for value in (x, *moving)}
-    if dtypes != {"float32"} or len(x.shape) != 4:
+    if not _fits(x, moving):
         return None
     kernels = {"tensorflow": _tensorflow_normalize, "torch": _torch_normalize}
     kernel = kernels.get(keras.backend.backend())

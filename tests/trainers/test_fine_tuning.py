@@ -19,14 +19,13 @@ STEPS_PER_EPOCH = 2
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(module_path):
     """A model of 4 classes, and the folder of the run that it is the best of."""
     model = zoo.build(**LIGHT, spec=spec(4))
     randomize(model)
-    folder = tmp_path_factory.mktemp("run")
     facts = {"architecture": model.architecture, "spec": model.spec.to_dict()}
-    write_tensors(folder / "checkpoints" / "best.safetensors", weights_of(model), facts)
-    return model, str(folder)
+    write_tensors(module_path / "checkpoints" / "best.safetensors", weights_of(model), facts)
+    return model, str(module_path)
 
 
 def change(**settings):

@@ -32,11 +32,10 @@ def only_run(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def whole_run(command, scenes, tmp_path_factory) -> tuple[Path, str]:
+def whole_run(command, scenes, module_path) -> tuple[Path, str]:
     """A run that nothing interrupted, and what it printed."""
-    runs = tmp_path_factory.mktemp("whole")
-    output, _ = finished(command("fit", *scenes, f"--runs_dir={runs}", "--baseline"))
-    return only_run(runs), output
+    output, _ = finished(command("fit", *scenes, f"--runs_dir={module_path}", "--baseline"))
+    return only_run(module_path), output
 
 
 def test_a_run_leaves_everything_that_its_folder_promises(whole_run):

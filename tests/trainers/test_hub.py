@@ -44,9 +44,9 @@ class Hub:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(module_path):
     """A run whose configuration and card name places on this machine."""
-    folder, model = tmp_path_factory.mktemp("hub"), decisive_model("joint")
+    folder, model = module_path, decisive_model("joint")
     run = write_run(folder, model, arch="joint", data_dir=str(folder / "data"), cache_dir=str(folder / "cache"))
     metrics = dict.fromkeys(("grader", "miou", "silog", "loss", "semseg_loss", "depth_loss"), 1.0)
     history = [{"epoch": 1, "seconds": 60.0, **metrics}]

@@ -11,21 +11,20 @@ SIZE = (1024, 2048)
 
 
 @pytest.fixture(scope="module")
-def predicted(tmp_path_factory, command):
+def predicted(module_path, command):
     """Class ids and metres of a frame, seen as a whole and through windows."""
-    folder = tmp_path_factory.mktemp("frame")
-    run = write_run(folder, decisive_model("joint"), arch="joint")
-    frame = folder / "frankfurt_000000_000294_leftImg8bit.png"
+    run = write_run(module_path, decisive_model("joint"), arch="joint")
+    frame = module_path / "frankfurt_000000_000294_leftImg8bit.png"
     # Patterns as coarse as what a street has: 4 times those that the model was made decisive with.
     Image.fromarray(sample_images(1, SIZE[0] // 4, SIZE[1] // 4)[0]).resize(SIZE[::-1]).save(frame)
     ways = {"whole": [], "windows": ["--window=512x1024"]}
     arguments = [str(run.path), str(frame), "--only=semseg", "--only=depth"]
-    processes = {way: command("predict", *arguments, f"--out={folder / way}", *ways[way]) for way in ways}
+    processes = {way: command("predict", *arguments, f"--out={module_path / way}", *ways[way]) for way in ways}
     found = {}
     for way, process in processes.items():
         errors = process.communicate(timeout=300)[1]
         assert process.returncode == 0, errors
-        files = [folder / way / kind / f"{frame.stem}.png" for kind in ("semseg", "depth")]
+        files = [module_path / way / kind / f"{frame.stem}.png" for kind in ("semseg", "depth")]
         found[way] = [np.asarray(Image.open(file)).astype(int) for file in files]
     return found
 

@@ -21,9 +21,9 @@ from trainers.config import read_config
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(module_path):
     """A run on 70×100 images, which evaluation cuts to 64×96; one of those to train on is damaged."""
-    folder = tmp_path_factory.mktemp("run")
+    folder = module_path
     write_miniscapes(folder / "source", {"train": 4, "val": 3, "test": 2}, size=(70, 100))
     (folder / "source" / "train" / "rgb" / "3.jpg").write_bytes(b"no image")
     model = decisive_model("joint")
@@ -148,10 +148,10 @@ def _png(array: np.ndarray) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def predicted(run, tmp_path_factory, command):
+def predicted(run, module_path, command):
     """Outputs for a folder with three good files and two bad ones, and what the command said."""
-    folder = tmp_path_factory.mktemp("inputs")
-    (folder / "below").mkdir()
+    folder = module_path / "inputs"
+    (folder / "below").mkdir(parents=True)
     rng = np.random.default_rng(0)
     images = {name: rng.integers(0, 256, (45, 70, 3), np.uint8) for name in ("street.png", "below/street.png")}
     for name, image in images.items():
@@ -162,7 +162,7 @@ def predicted(run, tmp_path_factory, command):
     with open(folder / "torn.png", "r+b") as file:
         file.truncate(2000)
     # Brackets that Rich would take for markup.
-    out = folder.parent / "predicted [/x]"
+    out = module_path / "predicted [/x]"
     process = command("predict", str(run.path), str(folder), str(folder / "none*.png"), f"--out={out}", "--tta=flip")
     output, errors = process.communicate(timeout=300)
     return images, out, process.returncode, output, errors
