@@ -12,6 +12,11 @@ import numpy as np
 from keras import ops
 
 
+def zeros(shape, dtype=None):
+    """Zeros from the host, for which JAX compiles nothing."""
+    return ops.convert_to_tensor(np.zeros(shape, "float32"), dtype=dtype or "float32")
+
+
 class _Drawn(keras.initializers.Initializer):
     """Draws with a NumPy generator that is seeded from Python's, at every call anew."""
 

@@ -12,6 +12,7 @@ import keras
 from keras import ops
 
 from mtl_keras import backend
+from mtl_keras.initializers import zeros
 
 
 class Group(NamedTuple):
@@ -79,6 +80,10 @@ class _TorchOptimizer(keras.optimizers.Optimizer):
     def pass_over(self) -> None:
         """Counts a step that is left out, so that the schedule goes on as if it were done."""
         self._iterations.assign_add(1)
+
+    def add_variable_from_reference(self, reference_variable, name=None, initializer="zeros"):
+        initializer = zeros if initializer == "zeros" else initializer
+        return super().add_variable_from_reference(reference_variable, name, initializer)
 
     def build(self, variables):
         super().build(variables)

@@ -145,6 +145,29 @@ def test_max_pooling_is_keras_own(padding, pool_size, strides):
     assert ours(keras.Input((9, None, 5))).shape == theirs(keras.Input((9, None, 5))).shape
 
 
+class Offset(keras.layers.Layer):
+    """Adds a weight to each value; its gradient is that of the values."""
+
+    def build(self, shape):
+        self.offset = self.add_weight(shape=shape, initializer="zeros")
+
+    def call(self, x):
+        return x + self.offset
+
+
+@pytest.mark.parametrize("size", [(9, 12), (10, 13)])
+def test_max_pooling_passes_gradients_on_as_torchs(size):
+    x = np.random.default_rng(0).normal(size=(2, *size, 5)).astype("float32")
+    peer = torch.from_numpy(x).permute(0, 3, 1, 2).requires_grad_()
+    F.max_pool2d(peer, 3, 2).square().mean().backward()
+    start = Offset()
+    model = keras.Sequential([keras.Input(batch_shape=x.shape), start, MaxPooling2D(3, 2)])
+    model.compile(keras.optimizers.SGD(1.0), "mse")
+    model.train_on_batch(x, np.zeros(model.output_shape, "float32"))
+    gradient = -keras.ops.convert_to_numpy(start.offset)
+    np.testing.assert_allclose(gradient, peer.grad.permute(0, 2, 3, 1).numpy(), rtol=1e-5, atol=1e-8)
+
+
 @pytest.mark.parametrize("axis, dtype", [(1, "float32"), (-1, "bfloat16")])
 def test_batch_norm_of_another_axis_or_precision_is_keras_own(axis, dtype):
     x = np.random.default_rng(0).normal(3, 2, (2, 4, 4, 4)).astype("float32")
