@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from mtl_keras.backend import lay_out_kernels, share_of_batch
+from mtl_keras.backend import build_optimizer, lay_out_kernels, share_of_batch
 from mtl_keras.backend.steps import undo_where_skipped
 from mtl_keras.data.spec import DataSpec
 from mtl_keras.inference import Options, Prediction, predict_images
@@ -109,6 +109,8 @@ class MultiTaskModel(keras.Model):
 
     def fit(self, *args, validation_data=None, validation_steps=None, **kwargs):
         """As `keras.Model.fit`; of validation batches without end, one epoch is used."""
+        if self.compiled and not self.optimizer.built:
+            build_optimizer(self)
         steps = _steps(validation_data, validation_steps)
         return super().fit(*args, validation_data=validation_data, validation_steps=steps, **kwargs)
 

@@ -140,3 +140,19 @@ def test_parts_keep_their_promises_on_the_other_backends(backend):
     environment = {**os.environ, "KERAS_BACKEND": backend}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:]
+
+
+TRACED_ONCE = """
+from mtl_keras import MultiTaskModel
+from tests import harness
+traced, train_step = [], MultiTaskModel.train_step
+MultiTaskModel.train_step = lambda model, data: traced.append(data) or train_step(model, data)
+model = harness.tiny_model()
+model.compile()
+model.fit(harness.images(2, 32, 32), harness.labels(2, 32, 32, 4), epochs=2, verbose=0)
+assert len(traced) == 1, len(traced)
+"""
+
+
+def test_tensorflow_traces_the_step_of_a_fit_once():
+    run_alone("tensorflow", TRACED_ONCE)

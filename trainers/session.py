@@ -45,7 +45,7 @@ class Session:
         """Makes the model ready for the step after its state, or for the first one; gives the clock of its steps."""
         compile_model(self.config, self.model, self.steps_per_epoch)
         self.parallel.prepare(self.model)
-        self.model.optimizer.build(self.model.trainable_variables)
+        backend.build_optimizer(self.model)
         step, arrays, facts = state or (0, None, {})
         if arrays is not None:
             restore_training_state(self.model, arrays)

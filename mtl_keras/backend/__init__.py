@@ -10,7 +10,7 @@ from mtl_keras.backend.kernels import (
     normalize_batch,
     upsample_bilinear,
 )
-from mtl_keras.backend.parallel import Parallel, assign_total, local_predictor, share_of_batch
+from mtl_keras.backend.parallel import Parallel, assign_total, build_optimizer, local_predictor, share_of_batch
 from mtl_keras.backend.processes import connect, disconnect, preempted, process_count, process_index
 from mtl_keras.backend.torch_files import read_torch_tensors
 
@@ -18,6 +18,7 @@ __all__ = [
     "Parallel",
     "adam_step",
     "assign_total",
+    "build_optimizer",
     "connect",
     "convolve",
     "describe",

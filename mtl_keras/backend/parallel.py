@@ -141,6 +141,14 @@ def share_of_batch(loss, weight):
     return loss * weight / ops.maximum(context.all_reduce(distribute.ReduceOp.SUM, weight), 1.0)
 
 
+def build_optimizer(model: keras.Model) -> None:
+    """Makes the optimizer's variables, if need be: without them TensorFlow would trace the first step twice."""
+    # Only TensorFlow's models have one, the default where none was chosen.
+    strategy = getattr(model, "distribute_strategy", None)
+    with strategy.scope() if strategy is not None else contextlib.nullcontext():
+        model.optimizer.build(model.trainable_variables)
+
+
 def assign_total(variable: keras.Variable, value: np.ndarray) -> None:
     """Assigns a value; where a metric's replicas are summed when they are read, to the sum.
 
