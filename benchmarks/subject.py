@@ -223,9 +223,7 @@ class Export(Subject):
         from mtl_keras.exporting.runtimes import RUNTIMES
 
         self.run = RUNTIMES[settings["format"]](settings["path"])
-        images, _ = batch(settings)
-        # LiteRT's models take one image at a time.
-        self.batches = np.split(images, len(images)) if settings["format"] == "litert" else [images]
+        self.images, _ = batch(settings)
 
     def facts(self) -> dict[str, Any]:
         return {"device": f"{self.settings['format']} on cpu ({os.cpu_count()} cores)"}
@@ -235,8 +233,7 @@ class Export(Subject):
 
     def infer(self, steps: int) -> None:
         for _ in range(steps):
-            for images in self.batches:
-                self.run(images)
+            self.run(self.images)
 
     def device_peak_mib(self) -> float | None:
         return None

@@ -178,11 +178,10 @@ class BilinearUpsampling(layers.Layer):
             neighbour, weight = (before, -position) if position < 0 else (after, position)
             phases.append(x if weight == 0 else x * (1.0 - weight) + neighbour * weight)
         stacked = ops.stack(phases, axis=axis + 1)
-        shape = list(ops.shape(x))
-        static = x.shape
-        shape = [size if static[i] is None else static[i] for i, size in enumerate(shape)]
-        shape[axis] = shape[axis] * self.factor
-        return ops.reshape(stacked, shape)
+        sides = [size if known is None else known for size, known in zip(ops.shape(x), x.shape, strict=True)]
+        sides[axis] = sides[axis] * self.factor
+        # With the batch's size in it, LiteRT would take no other batch than the first.
+        return ops.reshape(stacked, (-1, *sides[1:]))
 
     def compute_output_spec(self, x):
         batch, height, width, channels = x.shape

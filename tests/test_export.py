@@ -16,7 +16,7 @@ from mtl_keras.viz import encode_png
 from tests.runs import decisive_model, write_run
 
 ROOT = Path(__file__).parents[1]
-FREE = ("saved_model", "onnx", "openvino")
+FREE = ("saved_model", "onnx", "openvino", "litert")
 FILES = {"saved_model": "saved_model", "onnx": "model.onnx", "openvino": "model.xml", "litert": "model.tflite"}
 RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino", "litert": "ai_edge_litert", "saved_model": "tensorflow"}
 
@@ -41,7 +41,8 @@ def exported(model, module_path):
     kinds = [kind for kind in FREE if _installed(kind)]
     commands = [export(str(run.path), f"--format={','.join(kinds)}")]
     if _installed("litert"):
-        commands.append(export(str(run.path), "--format=litert", "--size=70x100", "--argmax"))
+        fixed = f"--out={run.path / 'fixed'}"
+        commands.append(export(str(run.path), "--format=litert", "--size=70x100", "--argmax", fixed))
     said = ""
     for command in commands:
         output, errors = command.communicate(timeout=600)
@@ -70,12 +71,12 @@ def test_free_sizes_agree_with_predict(model, exported, kind):
 
 def test_fixed_size_with_ids_agrees_with_predict(model, exported):
     pytest.importorskip("ai_edge_litert")
-    images = check.sample_images(1, 70, 100)
-    outputs = check.run("litert", exported[0] / FILES["litert"], [images])
-    prediction = model.predict_images(images[0])
-    assert outputs["semseg_0"].dtype == np.int32 and outputs["semseg_0"].shape == (1, 70, 100)
-    assert np.mean(outputs["semseg_0"][0] == prediction.semseg) >= 0.999
-    np.testing.assert_allclose(outputs["depth_0"][0, ..., 0], prediction.depth, rtol=1e-3)
+    images = check.sample_images(2, 70, 100)
+    outputs = check.run("litert", exported[0] / "fixed" / FILES["litert"], [images])
+    assert outputs["semseg_0"].dtype == np.int32 and outputs["semseg_0"].shape == (2, 70, 100)
+    for index, prediction in enumerate(model.predict_images(images)):
+        assert np.mean(outputs["semseg_0"][index] == prediction.semseg) >= 0.999
+        np.testing.assert_allclose(outputs["depth_0"][index, ..., 0], prediction.depth, rtol=1e-3)
 
 
 def test_the_images_tell_the_model_s_classes_and_depths_apart(model):
@@ -148,7 +149,6 @@ def test_nothing_is_written_over_and_the_other_formats_go_on(exported):
     "kind, options, message",
     [
         ("tflite", {}, "format: 'tflite' is unknown; use one of saved_model, onnx, litert, openvino, keras"),
-        ("litert", {}, "size: a LiteRT model has a fixed size"),
         ("onnx", {"precision": "float16"}, "size: an ONNX model of half precision has a fixed size"),
         ("saved_model", {"precision": "int8"}, "precision: saved_model has no int8"),
         ("keras", {"precision": "float16"}, "precision: keras has no float16"),

@@ -4,13 +4,13 @@
 |---|---|---|---|
 | `saved_model` | a folder | free or fixed | TensorFlow, TensorFlow Serving |
 | `onnx` | `model.onnx` | free or fixed | ONNX Runtime |
-| `litert` | `model.tflite` | fixed, batch 1 | LiteRT |
+| `litert` | `model.tflite` | free or fixed | LiteRT |
 | `openvino` | `model.xml`, `model.bin` | free or fixed | OpenVINO |
 | `keras` | `model.keras` | multiples of the output stride | Keras and this library |
 
-All but the last take `image`, (batch, height, width, 3) uint8, pad to the output stride within the graph and crop
-back, and give `semseg`, (batch, height, width, classes) logits, and `depth`, (batch, height, width, 1) metres. Their
-graphs are made by TensorFlow, whatever backend a model was trained with.
+The batch is always free. All but the last take `image`, (batch, height, width, 3) uint8, pad to the output stride
+within the graph and crop back, and give `semseg`, (batch, height, width, classes) logits, and `depth`, (batch, height,
+width, 1) metres. Their graphs are made by TensorFlow, whatever backend a model was trained with.
 """
 
 from mtl_keras.exporting.check import Agreement as Agreement

@@ -40,7 +40,7 @@ def write(
         kind: the format, one of `FORMATS`.
         path: the file, or for a SavedModel the folder, to write; it must not exist.
         options: what the graph is like.
-        samples: images (height, width, 3) uint8 whose activations int8 is scaled by; of the fixed size for LiteRT.
+        samples: images (height, width, 3) uint8 whose activations int8 is scaled by; of a fixed size, all of that.
 
     Raises:
         UserError: for what the format cannot do, a package that is missing, or another backend than TensorFlow, which
@@ -55,10 +55,9 @@ def write(
         return
     if options.precision == "int8" and not samples:
         raise UserError(f"precision: int8 needs sample images to scale {kind} by; give the run of a dataset")
-    if options.size is None and (kind == "litert" or (kind == "onnx" and options.precision == "float16")):
+    if options.size is None and kind == "onnx" and options.precision == "float16":
         # The converter to half precision takes the arithmetic of free sizes for arithmetic of pixels.
-        name = "a LiteRT model" if kind == "litert" else "an ONNX model of half precision"
-        raise UserError(f"size: {name} has a fixed size; give it, such as --size=512x1024")
+        raise UserError("size: an ONNX model of half precision has a fixed size; give it, such as --size=512x1024")
     if keras.backend.backend() != "tensorflow":
         raise UserError(f"{kind}: its graph is made by TensorFlow; set KERAS_BACKEND=tensorflow and load the model")
     try:
@@ -81,13 +80,13 @@ def _saved_model(model: "MultiTaskModel", path: Path, options: ExportOptions, sa
     tf.saved_model.save(module, str(path), signatures=signatures)
 
 
-def _module(model: "MultiTaskModel", options: ExportOptions, batch: int | None = None) -> tuple[Any, Any]:
+def _module(model: "MultiTaskModel", options: ExportOptions) -> tuple[Any, Any]:
     """A plain `tf.Module` that owns the weights, and its function of `image`.
 
     Keras' ExportArchive tracks each variable twice, and the file holds it twice.
     """
     tf = package("tensorflow")
-    signature = tf.TensorSpec((batch, *(options.size or (None, None)), 3), "uint8", name="image")
+    signature = tf.TensorSpec((None, *(options.size or (None, None)), 3), "uint8", name="image")
     serve = tf.function(serving_function(model, argmax=options.argmax), input_signature=[signature])
     module = tf.Module()
     module.weights = [variable.value for variable in model.variables]
@@ -161,7 +160,7 @@ def _quantize_onnx(path: Path, samples: Sequence) -> None:
 
 def _litert(model: "MultiTaskModel", path: Path, options: ExportOptions, samples: Sequence) -> None:
     tf = package("tensorflow")
-    module, serve = _module(model, options, batch=1)
+    module, serve = _module(model, options)
     with tempfile.TemporaryDirectory() as scratch:
         # By way of a SavedModel, for that keeps the outputs' names.
         tf.saved_model.save(module, scratch, signatures={"serving_default": serve.get_concrete_function()})

@@ -11,6 +11,8 @@ import pytest
 from tests.data.conftest import write_miniscapes
 
 ROOT = Path(__file__).parents[2]
+# Half the network's weights and a third of its work, for runs of which only the course matters.
+LIGHT = ("--arch=joint", "--noaspp", "--noskip")
 
 
 @pytest.fixture(scope="session")

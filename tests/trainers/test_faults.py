@@ -13,7 +13,7 @@ import pytest
 import zoo
 from mtl_keras.callbacks import read_metrics
 from mtl_keras.checkpoints import StateFiles, weights_of
-from tests.trainers.conftest import ROOT
+from tests.trainers.conftest import LIGHT, ROOT
 from trainers.recovery import EXIT_NOT_FINITE
 
 BAD = "7"
@@ -25,7 +25,7 @@ def fit(scenes):
 
     def run(*flags: str, data: bool = True, bad: str = BAD) -> tuple[int, str, str]:
         done = subprocess.run(
-            [sys.executable, "-m", "tests.trainers.faulty_fit", *(scenes if data else ()), *flags],
+            [sys.executable, "-m", "tests.trainers.faulty_fit", *((*scenes, *LIGHT) if data else ()), *flags],
             cwd=ROOT,
             env={**os.environ, "FAULTY_ID": bad},
             capture_output=True,

@@ -15,6 +15,7 @@ import zoo
 from mtl_keras.callbacks import read_metrics
 from mtl_keras.checkpoints import StateFiles, weights_of
 from tests.harness import images
+from tests.trainers.conftest import LIGHT
 
 LOGS = {"loss", "semseg_loss", "depth_loss", "miou", "silog", "grader"}
 
@@ -34,8 +35,15 @@ def only_run(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def whole_run(command, scenes, module_path) -> tuple[Path, str]:
     """A run that nothing interrupted, and what it printed."""
-    output, _ = finished(command("fit", *scenes, f"--runs_dir={module_path}", "--baseline"))
-    return only_run(module_path), output
+    output, _ = finished(command("fit", *scenes, f"--runs_dir={module_path / 'whole'}", "--baseline"))
+    return only_run(module_path / "whole"), output
+
+
+@pytest.fixture(scope="module")
+def light_run(command, scenes, module_path) -> Path:
+    """A run of a lighter network that nothing interrupted."""
+    finished(command("fit", *scenes, *LIGHT, f"--runs_dir={module_path / 'light'}", "--baseline"))
+    return only_run(module_path / "light")
 
 
 def test_a_run_leaves_everything_that_its_folder_promises(whole_run):
@@ -95,17 +103,17 @@ def stop_at(process: subprocess.Popen, runs: Path, step: int, number: signal.Sig
 
 
 @pytest.mark.parametrize("step", [3, 4])
-def test_a_run_killed_at_any_step_ends_as_if_nothing_had_happened(command, scenes, whole_run, tmp_path, step):
-    flags = [*scenes, f"--runs_dir={tmp_path}", "--save_steps=1", "--baseline"]
+def test_a_run_killed_at_any_step_ends_as_if_nothing_had_happened(command, scenes, light_run, tmp_path, step):
+    flags = [*scenes, *LIGHT, f"--runs_dir={tmp_path}", "--save_steps=1", "--baseline"]
     run = stop_at(command("fit", *flags), tmp_path, step, signal.SIGKILL)
     assert not (run / "model.keras").exists()
     finished(command("fit", f"--resume={run}"))
-    assert_same_result(run, whole_run[0])
+    assert_same_result(run, light_run)
 
 
 @pytest.mark.parametrize("backend", sorted({"tensorflow", "torch"} - {keras.backend.backend()}))
 def test_a_killed_run_goes_on_under_the_other_backends_too(command, scenes, tmp_path, backend):
-    flags = [*scenes, "--save_steps=1", "--arch=joint"]
+    flags = [*scenes, *LIGHT, "--save_steps=1"]
     whole = command("fit", *flags, f"--runs_dir={tmp_path / 'whole'}", KERAS_BACKEND=backend)
     killed = command("fit", *flags, f"--runs_dir={tmp_path / 'killed'}", KERAS_BACKEND=backend)
     run = stop_at(killed, tmp_path / "killed", 3, signal.SIGKILL)
@@ -114,19 +122,19 @@ def test_a_killed_run_goes_on_under_the_other_backends_too(command, scenes, tmp_
     assert_same_result(run, only_run(tmp_path / "whole"))
 
 
-def test_sigterm_saves_and_says_how_to_go_on(command, scenes, whole_run, tmp_path):
-    flags = [*scenes, f"--runs_dir={tmp_path}", "--save_steps=2", "--baseline"]
+def test_sigterm_saves_and_says_how_to_go_on(command, scenes, light_run, tmp_path):
+    flags = [*scenes, *LIGHT, f"--runs_dir={tmp_path}", "--save_steps=2", "--baseline"]
     process = command("fit", *flags)
     run = stop_at(process, tmp_path, 2, signal.SIGTERM)
     assert process.returncode == 75
     state = StateFiles(run / "checkpoints").load()
     assert state is not None and state[0] >= 2
     finished(command("fit", *flags, "--resume=auto"))
-    assert_same_result(run, whole_run[0])
+    assert_same_result(run, light_run)
 
 
-def test_a_damaged_state_falls_back_to_the_one_before(command, scenes, whole_run, tmp_path):
-    flags = [*scenes, f"--runs_dir={tmp_path}", "--save_steps=1", "--baseline"]
+def test_a_damaged_state_falls_back_to_the_one_before(command, scenes, light_run, tmp_path):
+    flags = [*scenes, *LIGHT, f"--runs_dir={tmp_path}", "--save_steps=1", "--baseline"]
     run = stop_at(command("fit", *flags), tmp_path, 6, signal.SIGKILL)
     newest = max((run / "checkpoints").glob("step-*"))
     content = bytearray(newest.read_bytes())
@@ -134,7 +142,7 @@ def test_a_damaged_state_falls_back_to_the_one_before(command, scenes, whole_run
     newest.write_bytes(content)
     output, _ = finished(command("fit", f"--resume={run}"))
     assert f"{newest} is damaged" in output.replace("\n", "")
-    assert_same_result(run, whole_run[0])
+    assert_same_result(run, light_run)
 
 
 def test_what_a_person_got_wrong_ends_in_one_line(command, scenes, whole_run, tmp_path):

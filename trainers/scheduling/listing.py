@@ -29,7 +29,7 @@ def table(study: Study, runs: Sequence[PlannedRun], folders: RunFolders) -> str:
         will = _WHAT_IT_WILL_DO[folders.find(run.config).state]
         rows.append([run.label, *values, as_printed(printed), will])
     shared = {
-        field.name: text(getattr(runs[0].config, field.name))
+        field.name: text(getattr(runs[0].config, field.name)) or "by default"
         for field in dataclasses.fields(RunConfig)
         if field.name not in (*varied, *INCIDENTAL)
     }
