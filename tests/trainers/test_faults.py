@@ -13,7 +13,7 @@ import pytest
 import zoo
 from mtl_keras.callbacks import read_metrics
 from mtl_keras.checkpoints import StateFiles, weights_of
-from tests.trainers.conftest import LIGHT, ROOT
+from tests.trainers.conftest import AS_A_USER, LIGHT, ROOT
 from trainers.recovery import EXIT_NOT_FINITE
 
 BAD = "7"
@@ -27,7 +27,7 @@ def fit(scenes):
         done = subprocess.run(
             [sys.executable, "-m", "tests.trainers.faulty_fit", *((*scenes, *LIGHT) if data else ()), *flags],
             cwd=ROOT,
-            env={**os.environ, "FAULTY_ID": bad},
+            env={**os.environ, **AS_A_USER, "FAULTY_ID": bad},
             capture_output=True,
             text=True,
             timeout=900,
