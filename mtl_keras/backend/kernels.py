@@ -15,7 +15,7 @@ import keras
 def normalize(x: Any, gamma: Any, beta: Any, moving: tuple[Any, Any], *, epsilon: float) -> Any | None:
     """Batch normalisation in prediction, by the moving mean and variance.
 
-    Keras' own takes three passes over its input; TensorFlow's graph joins this one to the convolution before it.
+    Keras' own takes three passes over its input.
 
     Args:
         x: (batch, height, width, channels), float32.
