@@ -69,7 +69,7 @@ class MultiTaskModel(keras.Model):
 
     def compile_from_config(self, config):
         self.compile(**keras.saving.deserialize_keras_object(config))
-        self.optimizer.build(self.trainable_variables)
+        build_optimizer(self)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The weighted sum of the tasks' losses; that of a task with several predictions is their mean."""
@@ -109,7 +109,7 @@ class MultiTaskModel(keras.Model):
 
     def fit(self, *args, validation_data=None, validation_steps=None, **kwargs):
         """As `keras.Model.fit`; of validation batches without end, one epoch is used."""
-        if self.compiled and not self.optimizer.built:
+        if self.compiled:
             build_optimizer(self)
         steps = _steps(validation_data, validation_steps)
         return super().fit(*args, validation_data=validation_data, validation_steps=steps, **kwargs)

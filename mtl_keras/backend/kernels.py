@@ -70,10 +70,14 @@ def normalize_batch(
     return None if kernel is None else kernel(x, gamma, beta, moving, momentum, epsilon)
 
 
+def _move(moving, values, momentum):
+    for variable, value in zip(moving, values, strict=True):
+        variable.assign(variable * momentum + value * (1.0 - momentum))
+
+
 def _jax_normalize(x, gamma, beta, moving, momentum, epsilon):
     y, mean, variance = _jax_batch_norm(epsilon)(x, gamma, beta)
-    for variable, value in zip(moving, (mean, variance), strict=True):
-        variable.assign(variable * momentum + value * (1.0 - momentum))
+    _move(moving, (mean, variance), momentum)
     return y
 
 
@@ -112,8 +116,7 @@ def _tensorflow_normalize(x, gamma, beta, moving, momentum, epsilon):
     )
     # It is told with Bessel's correction.
     count = tf.cast(tf.size(x) / tf.size(gamma), tf.float32)
-    for variable, value in zip(moving, (mean, variance * (tf.maximum(count - 1, 1) / count)), strict=True):
-        variable.assign(variable * momentum + value * (1.0 - momentum))
+    _move(moving, (mean, variance * (tf.maximum(count - 1, 1) / count)), momentum)
     return y
 
 

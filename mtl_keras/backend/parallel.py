@@ -143,6 +143,8 @@ def share_of_batch(loss, weight):
 
 def build_optimizer(model: keras.Model) -> None:
     """Makes the optimizer's variables, if need be: without them TensorFlow would trace the first step twice."""
+    if model.optimizer.built:
+        return
     # Only TensorFlow's models have one, the default where none was chosen.
     strategy = getattr(model, "distribute_strategy", None)
     with strategy.scope() if strategy is not None else contextlib.nullcontext():

@@ -46,8 +46,8 @@ class Hub:
 @pytest.fixture(scope="module")
 def run(module_path):
     """A run whose configuration and card name places on this machine."""
-    folder, model = module_path, decisive_model("joint")
-    run = write_run(folder, model, arch="joint", data_dir=str(folder / "data"), cache_dir=str(folder / "cache"))
+    model, places = decisive_model("joint"), {name: str(module_path / name) for name in ("data_dir", "cache_dir")}
+    run = write_run(module_path, model, arch="joint", **places)
     metrics = dict.fromkeys(("grader", "miou", "silog", "loss", "semseg_loss", "depth_loss"), 1.0)
     history = [{"epoch": 1, "seconds": 60.0, **metrics}]
     card.write(run, read_config(run.config), model, history, {"epoch": 1, "metrics": metrics}, None)
