@@ -91,8 +91,13 @@ class Keras(Subject):
         from mtl_keras import backend
         from mtl_keras.cost import count_parameters, multiply_adds
 
-        cost = multiply_adds(self.model, self.settings["height"], self.settings["width"])
-        return {"device": backend.describe(), "parameters": count_parameters(self.model), "multiply_adds": cost}
+        size = (self.settings["height"], self.settings["width"])
+        return {
+            "device": backend.describe(),
+            "parameters": count_parameters(self.model),
+            "multiply_adds": multiply_adds(self.model, *size),
+            "computed_multiply_adds": multiply_adds(self.model, *size, computed=True),
+        }
 
     def train(self, steps: int) -> None:
         from mtl_keras import callbacks

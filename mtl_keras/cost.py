@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import keras
 from keras import layers
 
+from mtl_keras.upsampling import UpsamplingConv2D
+
 if TYPE_CHECKING:
     from mtl_keras.model import MultiTaskModel
 
@@ -17,7 +19,7 @@ def count_parameters(model: keras.Model) -> int:
     return sum(math.prod(weight.shape) for weight in model.trainable_weights)
 
 
-def multiply_adds(model: "MultiTaskModel", height: int = 256, width: int = 256) -> int:
+def multiply_adds(model: "MultiTaskModel", height: int = 256, width: int = 256, *, computed: bool = False) -> int:
     """Multiply-adds of all convolutions and dense layers for one image; nothing is computed.
 
     Normalisation, activations and upsampling are left out, as is usual: they are below a hundredth of the whole.
@@ -26,19 +28,21 @@ def multiply_adds(model: "MultiTaskModel", height: int = 256, width: int = 256) 
         model: the model.
         height: of the image; a multiple of the output stride.
         width: likewise.
+        computed: count what is carried out instead of what the network is by definition; `UpsamplingConv2D` comes to
+            the same result with less.
     """
     counted: list[int] = []
-    with _counting(model, counted):
+    with _counting(model, counted, computed):
         model.compute_output_spec(keras.KerasTensor((1, height, width, 3), "float32"))
     return sum(counted)
 
 
 @contextlib.contextmanager
-def _counting(model: keras.Model, counted: list[int]) -> Iterator[None]:
+def _counting(model: keras.Model, counted: list[int], computed: bool) -> Iterator[None]:
     """While it lasts, every convolution that is told its input's shape adds its cost."""
     layers_with_kernel = [layer for layer in model._flatten_layers() if isinstance(layer, _COUNTED)]
     for layer in layers_with_kernel:
-        layer.__dict__["compute_output_spec"] = _with_cost(layer, layer.compute_output_spec, counted)
+        layer.__dict__["compute_output_spec"] = _with_cost(layer, layer.compute_output_spec, counted, computed)
     try:
         yield
     finally:
@@ -49,12 +53,14 @@ def _counting(model: keras.Model, counted: list[int]) -> Iterator[None]:
 _COUNTED = (layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)
 
 
-def _with_cost(layer, compute_output_spec, counted: list[int]):
+def _with_cost(layer, compute_output_spec, counted: list[int], computed: bool):
     def told(*args, **kwargs):
         output = compute_output_spec(*args, **kwargs)
-        # Each weight of a kernel is used once at every place of the output.
-        kernel = layer.kernel.shape
-        counted.append(math.prod(output.shape[1:-1]) * math.prod(kernel))
+        if computed and isinstance(layer, UpsamplingConv2D):
+            counted.append(layer.multiply_adds(*output.shape[1:3]))
+        else:
+            # Each weight of a kernel is used once at every place of the output.
+            counted.append(math.prod(output.shape[1:-1]) * math.prod(layer.kernel.shape))
         return output
 
     return told

@@ -53,6 +53,11 @@ def conv_bn_relu(x, filters: int, kernel_size: int = 1, *, dilation_rate: int = 
         kernel_initializer=TorchUniform(x.shape[-1] * kernel_size**2),
         name=f"{name}_conv",
     )(x)
+    return bn_relu(x, name=name)
+
+
+def bn_relu(x, *, name: str):
+    """Batch normalisation and ReLU, as they follow every convolution of the heads but the last one."""
     return layers.ReLU(name=f"{name}_relu")(batch_norm(x, name=f"{name}_bn"))
 
 
@@ -148,57 +153,6 @@ def check_size(size, multiple: int) -> None:
         f"the image is {size[0]}x{size[1]} (height x width), but this model needs multiples of {multiple}: "
         f"pad it to {height}x{width}, or use predict_images, which pads and crops by itself"
     )
-
-
-@keras.saving.register_keras_serializable("mtl_keras")
-class BilinearUpsampling(layers.Layer):
-    """Upsamples by a whole factor, bilinear with half-pixel centres and repeated edges.
-
-    Equals `torch.nn.functional.interpolate(mode="bilinear", align_corners=False)`. An output pixel is a weighted sum
-    of two shifted copies of the input along each axis; the copies are stacked and reshaped, so the height and width
-    may stay free in an exported graph, which `keras.layers.UpSampling2D` does not allow.
-
-    Input (batch, height, width, channels); output (batch, factor·height, factor·width, channels).
-    """
-
-    def __init__(self, factor: int, **kwargs):
-        super().__init__(**kwargs)
-        self.factor = factor
-
-    def call(self, x):
-        upsampled = backend.upsample_bilinear(x, self.factor)
-        return self._upsample_axis(self._upsample_axis(x, axis=1), axis=2) if upsampled is None else upsampled
-
-    def _upsample_axis(self, x, axis: int):
-        before, after = _shifted(x, axis)
-        phases = []
-        for phase in range(self.factor):
-            # Where this output pixel lies between the centres of two input pixels.
-            position = (phase + 0.5) / self.factor - 0.5
-            neighbour, weight = (before, -position) if position < 0 else (after, position)
-            phases.append(x if weight == 0 else x * (1.0 - weight) + neighbour * weight)
-        stacked = ops.stack(phases, axis=axis + 1)
-        sides = [size if known is None else known for size, known in zip(ops.shape(x), x.shape, strict=True)]
-        sides[axis] = sides[axis] * self.factor
-        # With the batch's size in it, LiteRT would take no other batch than the first.
-        return ops.reshape(stacked, (-1, *sides[1:]))
-
-    def compute_output_spec(self, x):
-        batch, height, width, channels = x.shape
-        sides = (None if side is None else side * self.factor for side in (height, width))
-        return keras.KerasTensor((batch, *sides, channels), dtype=self.compute_dtype)
-
-    def get_config(self):
-        return {**super().get_config(), "factor": self.factor}
-
-
-def _shifted(x, axis: int):
-    """The input moved by one pixel along an axis in either direction, the edge repeated."""
-    if axis == 1:
-        first, last, head, tail = x[:, :1], x[:, -1:], x[:, :-1], x[:, 1:]
-    else:
-        first, last, head, tail = x[:, :, :1], x[:, :, -1:], x[:, :, :-1], x[:, :, 1:]
-    return ops.concatenate([first, head], axis=axis), ops.concatenate([tail, last], axis=axis)
 
 
 @keras.saving.register_keras_serializable("mtl_keras")

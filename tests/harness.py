@@ -90,6 +90,16 @@ def outputs(model: keras.Model, image: np.ndarray) -> dict[str, np.ndarray]:
     return {name: keras.ops.convert_to_numpy(tensor) for name, tensor in model(image).items()}
 
 
+class Offset(layers.Layer):
+    """Adds a weight to each value; its gradient is that of the values."""
+
+    def build(self, shape):
+        self.offset = self.add_weight(shape=shape, initializer="zeros")
+
+    def call(self, x):
+        return x + self.offset
+
+
 class ModelTests:
     """Tests that a class inherits. `parameters` is the number of trainable ones, and comes from elsewhere."""
 

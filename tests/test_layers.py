@@ -6,34 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mtl_keras import BilinearUpsampling, PixelNormalization, SpreadLike
+from mtl_keras import PixelNormalization, SpreadLike
 from mtl_keras.layers import BatchNormalization, Conv2D, MaxPooling2D
 from tests import harness
-
-
-@pytest.mark.parametrize("factor", [1, 2, 3, 4, 8])
-@pytest.mark.parametrize("size", [(1, 1), (1, 5), (4, 1), (2, 3), (7, 9)])
-def test_upsampling_equals_torch(factor, size):
-    x = np.random.default_rng(0).normal(size=(2, *size, 3)).astype("float32")
-    expected = F.interpolate(
-        torch.from_numpy(x).permute(0, 3, 1, 2).double(), scale_factor=factor, mode="bilinear", align_corners=False
-    )
-    actual = keras.ops.convert_to_numpy(BilinearUpsampling(factor)(x))
-    assert harness.relative_error(actual, expected.permute(0, 2, 3, 1)) < 1e-6
-
-
-def test_upsampling_keeps_a_free_size_free():
-    assert BilinearUpsampling(4)(keras.Input((None, 6, 3))).shape == (None, None, 24, 3)
-
-
-def test_upsampling_in_half_precision(precision):
-    precision("mixed_bfloat16")
-    x = np.linspace(0, 1, 12, dtype="float32").reshape(1, 2, 2, 3)
-    half = BilinearUpsampling(2)(x)
-    assert keras.backend.standardize_dtype(half.dtype) == "bfloat16"
-    full = keras.ops.convert_to_numpy(BilinearUpsampling(2, dtype="float32")(x))
-    # bfloat16 has 8 significant bits.
-    assert np.abs(keras.ops.convert_to_numpy(keras.ops.cast(half, "float32")) - full).max() < 2**-7
 
 
 def test_spread_repeats_a_pooled_map():
@@ -145,22 +120,12 @@ def test_max_pooling_is_keras_own(padding, pool_size, strides):
     assert ours(keras.Input((9, None, 5))).shape == theirs(keras.Input((9, None, 5))).shape
 
 
-class Offset(keras.layers.Layer):
-    """Adds a weight to each value; its gradient is that of the values."""
-
-    def build(self, shape):
-        self.offset = self.add_weight(shape=shape, initializer="zeros")
-
-    def call(self, x):
-        return x + self.offset
-
-
 @pytest.mark.parametrize("size", [(9, 12), (10, 13)])
 def test_max_pooling_passes_gradients_on_as_torchs(size):
     x = np.random.default_rng(0).normal(size=(2, *size, 5)).astype("float32")
     peer = torch.from_numpy(x).permute(0, 3, 1, 2).requires_grad_()
     F.max_pool2d(peer, 3, 2).square().mean().backward()
-    start = Offset()
+    start = harness.Offset()
     model = keras.Sequential([keras.Input(batch_shape=x.shape), start, MaxPooling2D(3, 2)])
     model.compile(keras.optimizers.SGD(1.0), "mse")
     model.train_on_batch(x, np.zeros(model.output_shape, "float32"))

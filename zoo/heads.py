@@ -6,7 +6,7 @@ from keras import KerasTensor
 
 from mtl_keras.data.spec import DataSpec
 from mtl_keras.heads import Metres, aspp, decoder, predictor, projection
-from mtl_keras.layers import BilinearUpsampling
+from mtl_keras.upsampling import BilinearUpsampling
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,10 +4,9 @@ Chen et al., "Encoder-Decoder with Atrous Separable Convolution for Semantic Ima
 https://arxiv.org/abs/1802.02611; report, section 3.
 """
 
-from keras import layers
-
 from mtl_keras.initializers import TorchUniform
-from mtl_keras.layers import BilinearUpsampling, Conv2D, block, conv_bn_relu
+from mtl_keras.layers import Conv2D, block, bn_relu, conv_bn_relu
+from mtl_keras.upsampling import BilinearUpsampling, UpsamplingConv2D
 
 FILTERS = 256
 SKIP_FILTERS = 48
@@ -26,18 +25,15 @@ def decoder(deep, shallow, *, scale: int):
         (batch, scale·h, scale·w, 256).
     """
     shallow = conv_bn_relu(shallow, SKIP_FILTERS, name="skip")
-    deep = BilinearUpsampling(scale, name="upsample")(deep)
-    x = layers.Concatenate(name="concatenate")([deep, shallow])
-    return _two_convolutions(x)
+    uniform = TorchUniform((deep.shape[-1] + SKIP_FILTERS) * 9)
+    refine1 = UpsamplingConv2D(FILTERS, 3, scale=scale, use_bias=False, kernel_initializer=uniform, name="refine1_conv")
+    x = bn_relu(refine1([deep, shallow]), name="refine1")
+    return conv_bn_relu(x, FILTERS, 3, name="refine2")
 
 
 @block
 def refine(x):
     """The decoder without a skip connection, at its input's scale: (batch, h, w, channels) → (batch, h, w, 256)."""
-    return _two_convolutions(x)
-
-
-def _two_convolutions(x):
     x = conv_bn_relu(x, FILTERS, 3, name="refine1")
     return conv_bn_relu(x, FILTERS, 3, name="refine2")
 
