@@ -23,22 +23,7 @@ class BilinearUpsampling(layers.Layer):
         self.factor = factor
 
     def call(self, x):
-        upsampled = backend.upsample_bilinear(x, self.factor)
-        return self._upsample_axis(self._upsample_axis(x, axis=1), axis=2) if upsampled is None else upsampled
-
-    def _upsample_axis(self, x, axis: int):
-        before, after = _shifted(x, axis)
-        phases = []
-        for phase in range(self.factor):
-            # Where this output pixel lies between the centres of two input pixels.
-            position = (phase + 0.5) / self.factor - 0.5
-            neighbour, weight = (before, -position) if position < 0 else (after, position)
-            phases.append(x if weight == 0 else x * (1.0 - weight) + neighbour * weight)
-        stacked = ops.stack(phases, axis=axis + 1)
-        sides = list(_shape(x))
-        sides[axis] = sides[axis] * self.factor
-        # With the batch's size in it, LiteRT would take no other batch than the first.
-        return ops.reshape(stacked, (-1, *sides[1:]))
+        return _upsample(x, self.factor)
 
     def compute_output_spec(self, x):
         batch, height, width, channels = x.shape
@@ -47,6 +32,26 @@ class BilinearUpsampling(layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "factor": self.factor}
+
+
+def _upsample(x, factor: int):
+    upsampled = backend.upsample_bilinear(x, factor)
+    return _upsample_axis(_upsample_axis(x, factor, axis=1), factor, axis=2) if upsampled is None else upsampled
+
+
+def _upsample_axis(x, factor: int, *, axis: int):
+    before, after = _shifted(x, axis)
+    phases = []
+    for phase in range(factor):
+        # Where this output pixel lies between the centres of two input pixels.
+        position = (phase + 0.5) / factor - 0.5
+        neighbour, weight = (before, -position) if position < 0 else (after, position)
+        phases.append(x if weight == 0 else x * (1.0 - weight) + neighbour * weight)
+    stacked = ops.stack(phases, axis=axis + 1)
+    sides = list(_shape(x))
+    sides[axis] = sides[axis] * factor
+    # With the batch's size in it, LiteRT would take no other batch than the first.
+    return ops.reshape(stacked, (-1, *sides[1:]))
 
 
 def _shape(x) -> tuple:
@@ -76,6 +81,9 @@ class UpsamplingConv2D(Conv2D):
     The kernel is odd and square, and the padding zero ("same").
     """
 
+    # Whether it is computed as it is defined. In int8, the places that the matrices are made of would be rounded.
+    plain = False
+
     def __init__(self, filters: int, kernel_size: int, *, scale: int, **kwargs):
         super().__init__(filters, kernel_size, **{"padding": "same", **kwargs})
         self.scale = scale
@@ -91,16 +99,22 @@ class UpsamplingConv2D(Conv2D):
     def call(self, inputs):
         deep, shallow = inputs
         kernel, split = ops.convert_to_tensor(self.kernel), self.deep_channels
-        x = self._upsampled(deep, kernel[:, :, :split]) + self.convolution_op(shallow, kernel[:, :, split:])
-        return x + self.bias if self.use_bias else x
+        if self.plain:
+            x = self.convolution_op(ops.concatenate([_upsample(deep, self.scale), shallow], axis=-1), kernel)
+        else:
+            x = self._upsampled(deep, kernel[:, :, :split]) + self.convolution_op(shallow, kernel[:, :, split:])
+        return self.activation(x + self.bias if self.use_bias else x)
 
     def _upsampled(self, deep, kernel):
         _, height, width, channels = _shape(deep)
         side, filters = self.kernel_size[0], self.filters
-        taps = ops.reshape(ops.transpose(kernel, (2, 0, 1, 3)), (channels, side * side * filters))
-        x = ops.reshape(ops.matmul(deep, taps), (-1, height, width, side, side * filters))
+        # Each pixel by each tap: (batch, h, w, side·side·filters), rows of the kernel first.
+        taps = ops.reshape(ops.transpose(kernel, (2, 0, 1, 3)), (1, 1, channels, side * side * filters))
+        x = ops.reshape(self.convolution_op(deep, taps), (-1, height, width, side, side * filters))
+        # Down: (batch, h·side, …) becomes (batch, scale·h, …).
         x = ops.reshape(ops.transpose(x, (0, 1, 3, 2, 4)), (-1, height * side, width * side * filters))
         x = ops.matmul(self._interpolation(height, x.dtype), x)
+        # Across: (batch, scale·h, w·side, filters) becomes (batch, scale·h, scale·w, filters).
         x = ops.reshape(x, (-1, self.scale * height, width * side, filters))
         return ops.matmul(self._interpolation(width, x.dtype), x)
 

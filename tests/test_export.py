@@ -11,6 +11,7 @@ import pytest
 
 from mtl_keras import UserError
 from mtl_keras.exporting import Agreement, ExportOptions, check, write
+from mtl_keras.inference import Options, predict_batch
 from mtl_keras.prediction_files import semseg_png
 from mtl_keras.viz import encode_png
 from tests.runs import decisive_model, write_run
@@ -67,6 +68,49 @@ def test_free_sizes_agree_with_predict(model, exported, kind):
     agreement = check.compare(model, kind, exported[0] / FILES[kind], images)
     assert agreement.same_ids >= 0.999 and agreement.depth_error <= 1e-3 and agreement.logit_error < 1e-4
     assert f"{kind:<12}{exported[0] / FILES[kind]}" in exported[1]
+
+
+LOWER = """
+import sys
+from pathlib import Path
+import zoo
+from mtl_keras.exporting import ExportOptions, check, write
+folder, samples = Path(sys.argv[1]), [image for seed in range(4) for image in check.sample_images(2, 64, 96, seed)]
+for name in sys.argv[2:]:
+    kind, precision = name.split("-")
+    write(zoo.load(folder / "model.keras"), kind, folder / name, ExportOptions(precision=precision), samples)
+"""
+# The least correlation with the model's own logits and metres. float16 has 11 significant bits, int8 has 256 values for
+# all of a layer's pixels; classes are no measure, for where no training set them apart many are nearly equal.
+LOWER_PRECISIONS = {"litert-float16": 0.999, "litert-int8": 0.95, "onnx-int8": 0.95}
+
+
+@pytest.fixture(scope="module")
+def lowered(model, module_path):
+    """A folder with the exports of lower precision whose runtimes are installed."""
+    names = [name for name in LOWER_PRECISIONS if _installed(name.partition("-")[0])]
+    model.save(module_path / "model.keras")
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    environment |= {"KERAS_BACKEND": "tensorflow"}
+    command = [sys.executable, "-c", LOWER, str(module_path), *names]
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=600)
+    return module_path
+
+
+@pytest.mark.parametrize("name", LOWER_PRECISIONS)
+def test_lower_precisions_are_near_predict_at_sizes_they_were_not_scaled_by(model, lowered, name):
+    kind = name.partition("-")[0]
+    if not _installed(kind):
+        pytest.skip(f"{RUNTIMES[kind]} is not installed")
+    batches = [check.sample_images(1, 128, 224, seed=8), check.sample_images(3, 50, 77, seed=9)]
+    outputs = check.run(kind, lowered / name, batches)
+    for index, images in enumerate(batches):
+        expected = predict_batch(model, images, Options(logits=True))
+        for actual, wanted in (
+            (outputs[f"semseg_{index}"], [item.logits for item in expected]),
+            (outputs[f"depth_{index}"], [item.depth for item in expected]),
+        ):
+            assert np.corrcoef(actual.ravel(), np.ravel(wanted))[0, 1] > LOWER_PRECISIONS[name]
 
 
 def test_fixed_size_with_ids_agrees_with_predict(model, exported):

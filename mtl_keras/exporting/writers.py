@@ -12,6 +12,7 @@ import numpy as np
 
 from mtl_keras.errors import UserError, first_line
 from mtl_keras.exporting.graph import ExportOptions, serving_function
+from mtl_keras.upsampling import UpsamplingConv2D
 
 if TYPE_CHECKING:
     from mtl_keras.model import MultiTaskModel
@@ -160,6 +161,9 @@ def _quantize_onnx(path: Path, samples: Sequence) -> None:
 
 def _litert(model: "MultiTaskModel", path: Path, options: ExportOptions, samples: Sequence) -> None:
     tf = package("tensorflow")
+    for layer in model._flatten_layers():
+        if isinstance(layer, UpsamplingConv2D):
+            layer.plain = options.precision == "int8"
     module, serve = _module(model, options)
     with tempfile.TemporaryDirectory() as scratch:
         # By way of a SavedModel, for that keeps the outputs' names.
