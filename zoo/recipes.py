@@ -48,7 +48,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
                 "learning_rate": 7e-4,
                 "weight_decay": 1e-4,
                 "batch_size": 8,
-                "epochs": 8,
+                "epochs": 10,
                 "crop": (128, 128),
                 "loss_weight_semseg": 0.5,
                 "loss_weight_depth": 0.5,
