@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
-# Tests compile many networks and run each a few times, so compiling fast wins over running fast. The comparison of
-# the backends (test_backends.py) runs without it.
+# Tests compile many networks and run each a few times, so compiling fast wins over running fast.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
 
 # The same step is compiled by many processes: only the first has to.
@@ -19,6 +18,9 @@ import keras
 import pytest
 
 pytest.register_assert_rewrite("tests.harness")
+
+# In a process that a test starts XLA optimises, as for a user: it takes many steps, or is what is measured.
+AS_A_USER = {"XLA_FLAGS": ""}
 
 
 @pytest.fixture(autouse=True)

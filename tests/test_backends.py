@@ -17,6 +17,7 @@ import mtl_keras
 import zoo
 from benchmarks.peers import torch_model, transfer
 from tests import backend_probe, harness
+from tests.conftest import AS_A_USER
 from tests.test_losses import cross_entropy, depth_error
 from tests.test_metrics import confusion, miou_of, silog_of
 from tests.torch_peer import torch_outputs, torch_step, worst
@@ -27,9 +28,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 def run_alone(backend: str, code: str) -> None:
     """Runs code in a process where no other backend is found."""
-    environment = {**os.environ, "KERAS_BACKEND": backend}
-    # XLA's defaults, as a user runs it.
-    environment.pop("XLA_FLAGS", None)
+    environment = {**os.environ, **AS_A_USER, "KERAS_BACKEND": backend}
     command = [sys.executable, "-c", f"import tests.only_one_backend\n{code}"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]

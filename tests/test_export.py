@@ -14,6 +14,7 @@ from mtl_keras.exporting import Agreement, ExportOptions, check, write
 from mtl_keras.inference import Options, predict_batch
 from mtl_keras.prediction_files import semseg_png
 from mtl_keras.viz import encode_png
+from tests.conftest import AS_A_USER
 from tests.runs import decisive_model, write_run
 
 ROOT = Path(__file__).parents[1]
@@ -24,7 +25,7 @@ RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino", "litert": "ai_edge_li
 
 def export(*arguments: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "trainers.export", *arguments]
-    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    environment = {**os.environ, **AS_A_USER}
     return subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -90,8 +91,7 @@ def lowered(model, module_path):
     """A folder with the exports of lower precision whose runtimes are installed."""
     names = [name for name in LOWER_PRECISIONS if _installed(name.partition("-")[0])]
     model.save(module_path / "model.keras")
-    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
-    environment |= {"KERAS_BACKEND": "tensorflow"}
+    environment = {**os.environ, **AS_A_USER, "KERAS_BACKEND": "tensorflow"}
     command = [sys.executable, "-c", LOWER, str(module_path), *names]
     subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=600)
     return module_path

@@ -18,6 +18,7 @@ from mtl_keras.callbacks import Clock, MetricsTable, read_metrics
 from mtl_keras.checkpoints import StateFiles
 from mtl_keras.errors import UserError
 from mtl_keras.event_writer import EventWriter
+from tests.conftest import AS_A_USER
 from trainers.config import RunConfig
 from trainers.run_folder import RunFolder, create, locked
 
@@ -33,7 +34,7 @@ def source(tmp_path_factory):
 
 
 def run_command(*arguments: str) -> subprocess.CompletedProcess:
-    environment = tiny_run.environment(XLA_FLAGS="")
+    environment = tiny_run.environment(**AS_A_USER)
     return subprocess.run(arguments, cwd=tiny_run.ROOT, env=environment, capture_output=True, text=True, timeout=300)
 
 

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import AS_A_USER
 from tests.data.conftest import write_miniscapes
 
 ROOT = Path(__file__).parents[2]
 # Half the network's weights and a third of its work, for runs of which only the course matters.
 LIGHT = ("--arch=joint", "--noaspp", "--noskip")
-# XLA optimises, as for a user: a run takes many steps, and what one process compiles the next one finds.
-AS_A_USER = {"XLA_FLAGS": ""}
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,8 @@ import pytest
 import zoo
 from mtl_keras.callbacks import read_metrics
 from mtl_keras.checkpoints import StateFiles, weights_of
-from tests.trainers.conftest import AS_A_USER, LIGHT, ROOT
+from tests.conftest import AS_A_USER
+from tests.trainers.conftest import LIGHT, ROOT
 from trainers.recovery import EXIT_NOT_FINITE
 
 BAD = "7"
