@@ -1,9 +1,10 @@
 """One writer a format. Each imports what it needs when it is called."""
 
+import contextlib
 import importlib
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -161,11 +162,8 @@ def _quantize_onnx(path: Path, samples: Sequence) -> None:
 
 def _litert(model: "MultiTaskModel", path: Path, options: ExportOptions, samples: Sequence) -> None:
     tf = package("tensorflow")
-    for layer in model._flatten_layers():
-        if isinstance(layer, UpsamplingConv2D):
-            layer.plain = options.precision == "int8"
     module, serve = _module(model, options)
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, _plain(model, options.precision == "int8"):
         # By way of a SavedModel, for that keeps the outputs' names.
         tf.saved_model.save(module, scratch, signatures={"serving_default": serve.get_concrete_function()})
         converter = tf.lite.TFLiteConverter.from_saved_model(scratch)
@@ -177,6 +175,19 @@ def _litert(model: "MultiTaskModel", path: Path, options: ExportOptions, samples
             converter.representative_dataset = lambda: ({"image": image[None]} for image in samples)
         content = converter.convert()
     path.write_bytes(content)
+
+
+@contextlib.contextmanager
+def _plain(model: "MultiTaskModel", wanted: bool) -> Iterator[None]:
+    """While it lasts, upsampling convolutions are traced as they are defined, if that is wanted."""
+    layers = [layer for layer in model._flatten_layers() if isinstance(layer, UpsamplingConv2D)]
+    for layer in layers:
+        layer.plain = wanted
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.plain = False
 
 
 def _openvino(model: "MultiTaskModel", path: Path, options: ExportOptions, samples: Sequence) -> None:
