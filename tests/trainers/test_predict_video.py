@@ -56,8 +56,8 @@ def decibels(image: np.ndarray, expected: np.ndarray) -> float:
 
 
 def halved(image: np.ndarray) -> np.ndarray:
-    *batch, height, width, _ = image.shape
-    return image.reshape(*batch, height // 2, 2, width // 2, 2, 3).mean(axis=(-4, -2))
+    height, width, _ = image.shape
+    return image.reshape(height // 2, 2, width // 2, 2, 3).mean(axis=(1, 3))
 
 
 def prediction_of(image: np.ndarray) -> Prediction:
@@ -72,7 +72,9 @@ def write_all(out: Path, found: list[inputs.Input], progress: predict.Progress) 
 
 
 def test_the_command_gives_an_overlay_of_the_videos_own_length_size_and_rate(tmp_path, command):
-    run = write_run(tmp_path, decisive_model("joint"), arch="joint")
+    # Without a decoder classes are large areas; noise of single pixels is what H.264 keeps worst.
+    model = decisive_model("joint", skip=False)
+    run = write_run(tmp_path, model, arch="joint", skip=False)
     images = street(7)
     source = write_video(tmp_path / "drive one.mkv", images)
     out = tmp_path / "out"
@@ -86,18 +88,13 @@ def test_the_command_gives_an_overlay_of_the_videos_own_length_size_and_rate(tmp
     frames, rate = read_video(out / "overlay" / "drive one.mp4")
     # Both sides are odd: each is one longer, and what is added repeats the edge.
     assert frames.shape == (7, 46, 72, 3) and rate == NTSC
-    spec = decisive_model("joint").spec
-    overlays = []
-    for index, image in enumerate(images):
+    spec = model.spec
+    for index, (frame, image) in enumerate(zip(frames, images, strict=True)):
         with Image.open(out / "semseg" / "drive one" / f"{index:06d}.png") as picture:
-            overlays.append(viz.overlay(image, np.asarray(picture), spec))
-    # H.264 keeps brightness (BT.709's) at full and colours at half resolution. How well depends on the frame.
-    expected = np.stack(overlays)
-    assert decibels(frames[:, :45, :71] @ LUMA, expected @ LUMA) > 36
-    assert decibels(halved(frames[:, :44, :70]), halved(expected[:, :44, :70])) > 30
-    for index, frame in enumerate(frames):
-        likeness = [decibels(frame[:45, :71] @ LUMA, overlay @ LUMA) for overlay in overlays]
-        assert int(np.argmax(likeness)) == index and likeness[index] > 34
+            expected = viz.overlay(image, np.asarray(picture), spec)
+        # H.264 keeps brightness (BT.709's) at full and colours at half resolution.
+        assert decibels(frame[:45, :71] @ LUMA, expected @ LUMA) > 36
+        assert decibels(halved(frame[:44, :70]), halved(expected[:44, :70])) > 30
     assert np.abs(frames[:, 45].astype(int) - frames[:, 44]).mean() < 12
 
 
