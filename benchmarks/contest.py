@@ -54,6 +54,13 @@ class Contestant:
     settings: dict[str, Any]
     environment: dict[str, str] = dataclasses.field(default_factory=dict)
 
+    def with_environment(self, **variables: str) -> "Contestant":
+        return dataclasses.replace(self, environment={**self.environment, **variables})
+
+    def compiling(self) -> "Contestant":
+        """The same, finding nothing that was compiled before."""
+        return self.with_environment(JAX_ENABLE_COMPILATION_CACHE="false")
+
 
 def common_settings() -> dict[str, Any]:
     """What the flags say of all subjects."""

@@ -24,12 +24,10 @@ def contestants(cache: str) -> list[contest.Contestant]:
     """Ours and PyTorch's; under JAX, with the compilation cache in `cache` and with an empty one."""
     found = []
     for contestant in [*contest.ours(), *contest.peers(compiled=False)]:
-        environment = contestant.environment
-        if environment.get("KERAS_BACKEND") == "jax":
-            warm = {**environment, "JAX_COMPILATION_CACHE_DIR": cache}
-            found.append(replace(contestant, name=f"{contestant.name}, compiled before", environment=warm))
-            environment = {**environment, "JAX_ENABLE_COMPILATION_CACHE": "false"}
-        found.append(replace(contestant, environment=environment))
+        if contestant.environment.get("KERAS_BACKEND") == "jax":
+            warm = contestant.with_environment(JAX_COMPILATION_CACHE_DIR=cache)
+            found.append(replace(warm, name=f"{contestant.name}, compiled before"))
+        found.append(contestant.compiling())
     return found
 
 

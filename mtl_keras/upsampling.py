@@ -126,7 +126,7 @@ class UpsamplingConv2D(Conv2D):
         centres = ops.clip((places + 0.5) / self.scale - 0.5, 0.0, ops.cast(size - 1, "float32"))
         weights = ops.relu(1.0 - ops.abs(centres - ops.arange(size, dtype="float32")[:, None]))
         inside = ops.logical_and(places >= 0, places < ops.cast(self.scale * size, "float32"))
-        matrix = ops.where(inside, weights, ops.zeros_like(weights))
+        matrix = ops.where(inside, weights, 0.0)
         return ops.cast(ops.reshape(matrix, (self.scale * size, size * side)), dtype)
 
     def multiply_adds(self, height: int, width: int) -> int:
