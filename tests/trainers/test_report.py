@@ -16,7 +16,8 @@ from trainers.config import RunConfig
 from trainers.reporting import study_page, tables
 from trainers.reporting.results import METRICS, collect, machine_of
 from trainers.reporting.statistics import judge, pooled_noise, spread
-from trainers.scheduling.ledger import Ledger, ledger_folder
+from trainers.run_folder import RunFolder
+from trainers.scheduling.ledger import Ledger, ledger_folder, rows_of
 from trainers.scheduling.plan import plan
 from zoo.study import Expected, read_ladders, read_study, studies
 
@@ -78,6 +79,19 @@ def test_where_the_grader_is_clamped_the_difference_stands_beside_it(places):
     joint, branched = cells(tables.study_table(collect(study, *places, None)))
     assert (joint["Grader"], joint["Semseg − Depth"]) == ("5.000", "−5.000")
     assert (branched["Grader"], branched["Semseg − Depth"]) == ("6.000", "−2.000")
+
+
+def test_the_figures_are_those_of_the_best_grader_whose_weights_the_run_keeps(places):
+    study = run_study("branched", places[0], {"joint": [(40.0, 42.0)]})
+    (run,) = (RunFolder(path.parent) for path in places[0].glob("*/config.json"))
+    table = rows_of(run)
+    # mIoU − SI-logRMSE is better in the last epoch, but the grader is not.
+    table[1].update(val_miou=30.0, val_silog=41.0, val_grader=9.0)
+    fake_runs.write_rows(run, table)
+    results = collect(study, *places, None)
+    joint = cells(tables.study_table(results))[0]
+    assert (joint["Grader"], joint["Semseg"], joint["Depth"]) == ("9.000", "30.000", "41.000")
+    assert cells(tables.runs_table(results))[0]["Best epoch"] == "2 of 4"
 
 
 def test_a_run_of_another_study_with_the_same_settings_is_the_run(places):

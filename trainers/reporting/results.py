@@ -24,8 +24,8 @@ from trainers.scheduling.ledger import (
     RunFolders,
     State,
     became_nan,
+    best_row,
     ledger_folder,
-    rank,
     rows_of,
 )
 from trainers.scheduling.plan import INCIDENTAL, PlannedRun, identity
@@ -78,7 +78,7 @@ class Result:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Validation metrics of the best epoch; `difference` is mIoU − SI-logRMSE, the grader before it is clamped."""
+        """Validation metrics of the weights that the run keeps; `difference` is the grader before it is clamped."""
         values = {name: self._best[f"val_{name}"] for name in ("grader", "miou", "silog")}
         return {**values, "difference": values["miou"] - values["silog"]}
 
@@ -88,8 +88,7 @@ class Result:
 
     @property
     def _best(self) -> dict[str, float]:
-        """The epoch with the best grader before it is clamped; what is left of a clamped one is a single task's."""
-        return max(self.rows, key=lambda row: rank(row)[1])
+        return best_row(self.rows)
 
     @property
     def seconds(self) -> float:

@@ -8,7 +8,7 @@ from mtl_keras.errors import UserError
 from trainers.config import RunConfig
 from trainers.reporting import figures, pages, tables
 from trainers.reporting.results import METRICS, StudyResults
-from trainers.reporting.statistics import Noise, Verdict, judge, spread
+from trainers.reporting.statistics import Noise, Verdict, compared_metric, judge, spread
 from trainers.scheduling.listing import text
 from trainers.scheduling.plan import INCIDENTAL, configuration
 from trainers.scheduling.view import duration
@@ -93,8 +93,7 @@ def write_overview(
 
 def judge_all(results: StudyResults, noise: Mapping[str, Noise | None]) -> list[Verdict]:
     """The verdicts on all orderings that a study expects."""
-    names = {"grader": "difference", "miou": "miou", "silog": "silog"}
-    return [judge(expected, results, noise[names[expected.metric]]) for expected in results.study.expected]
+    return [judge(expected, results, noise[compared_metric(expected.metric)]) for expected in results.study.expected]
 
 
 def command(results: StudyResults) -> str:
@@ -128,7 +127,7 @@ def _flags(study: Study, results: StudyResults) -> dict[str, object]:
 
 def _legend(results: StudyResults) -> str:
     sentences = [
-        "Validation metrics of the epoch with the best Semseg − Depth; Semseg is mIoU in percent, Depth is SI-logRMSE."
+        "Validation metrics of the epoch with the best grader; Semseg is mIoU in percent, Depth is SI-logRMSE."
     ]
     if tables.is_clamped(results):
         sentences.append(
@@ -155,9 +154,7 @@ def _scale(results: StudyResults) -> str:
 
 
 def _ladder_table(climbed: Sequence[tuple[Rung, StudyResults]]) -> tables.Table:
-    columns = [("Grader", "grader"), ("Semseg", "miou"), ("Depth", "silog")]
-    if any(tables.is_clamped(results) for _, results in climbed):
-        columns.insert(1, ("Semseg − Depth", "difference"))
+    columns = tables.metric_columns([results for _, results in climbed])
     rows = []
     for rung, results in climbed:
         variant = results.study.variant(rung.variant)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import html
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -64,7 +64,7 @@ def study_table(results: StudyResults) -> Table:
     """A study's variants with the report's own columns, and beside each of our figures what the report prints."""
     study = results.study
     first = list(study.columns)
-    columns = [_Column(heading, metric) for heading, metric in _metric_columns(results)]
+    columns = [_Column(heading, metric) for heading, metric in metric_columns([results])]
     has_printed = {name: any(getattr(v.printed, name, None) for v in study.variants) for name in _PRINTED}
     headings = [*first]
     for column in columns:
@@ -114,7 +114,9 @@ def columns_label(study: Study) -> str:
 def verdict_table(results: StudyResults, verdicts: Sequence[Verdict]) -> Table:
     """Which expected orderings hold."""
     titles = {variant.name: variant.title for variant in results.study.variants}
-    names = {"grader": "Grader", "miou": "Semseg", "silog": "Depth"}
+    names = {metric: heading for heading, metric in _METRIC_COLUMNS}
+    if is_clamped(results):
+        names["grader"], _ = _UNCLAMPED
     rows = [
         [
             titles[verdict.expected.better],
@@ -154,8 +156,8 @@ def noise_text(noise: Noise | None, recipe: str) -> str:
         return f"No variant has a second seed with the recipe {recipe}, so the noise of seeds is not known."
     degree = "degree" if noise.degrees == 1 else "degrees"
     return (
-        f"The grader's standard deviation over seeds is {noise.std:.3f}, pooled over all studies with the recipe "
-        f"{recipe} ({noise.degrees} {degree} of freedom). A difference counts beyond two standard errors."
+        f"The standard deviation of Semseg − Depth over seeds is {noise.std:.3f}, pooled over all studies with the "
+        f"recipe {recipe} ({noise.degrees} {degree} of freedom). A difference counts beyond two standard errors."
     )
 
 
@@ -173,11 +175,14 @@ class _Column:
 _PRINTED = ("grader", "semseg", "depth", "run", "model_size", "duration")
 
 
-def _metric_columns(results: StudyResults) -> list[tuple[str, str]]:
-    columns = [("Grader", "grader"), ("Semseg", "miou"), ("Depth", "silog")]
-    if is_clamped(results):
-        columns.insert(1, ("Semseg − Depth", "difference"))
-    return columns
+_METRIC_COLUMNS = (("Grader", "grader"), ("Semseg", "miou"), ("Depth", "silog"))
+_UNCLAMPED = ("Semseg − Depth", "difference")
+
+
+def metric_columns(results: Iterable[StudyResults]) -> list[tuple[str, str]]:
+    """Headings and metrics: where a grader is clamped, what it was before stands beside it."""
+    grader, *others = _METRIC_COLUMNS
+    return [grader, *([_UNCLAMPED] if any(is_clamped(one) for one in results) else []), *others]
 
 
 def is_clamped(results: StudyResults) -> bool:
