@@ -1,6 +1,8 @@
 """The commands, each `python -m trainers.NAME`."""
 
+import importlib.util
 import os
+import sys
 
 from trainers import quiet
 from trainers.allocator import keep_freed_memory
@@ -10,5 +12,21 @@ from trainers.allocator import keep_freed_memory
 os.environ.setdefault("KERAS_BACKEND", "jax")
 # A step compiled once is read back the next time: a second run's first step comes in half the time.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(os.path.expanduser("~"), ".cache", "mtl_keras", "xla"))
+_BACKENDS = ("jax", "tensorflow", "torch")
+
+
+def _check_backend(name: str) -> None:
+    """Keras would end in a traceback, at the first import of it."""
+    if name not in _BACKENDS:
+        mend = f"unknown; use {', '.join(_BACKENDS[:-1])} or {_BACKENDS[-1]}"
+    elif importlib.util.find_spec(name) is None:
+        mend = f"not installed; run: pip install {name}, or use another backend"
+    else:
+        return
+    print(f"error: KERAS_BACKEND: '{name}' is {mend}", file=sys.stderr)
+    sys.exit(2)
+
+
+_check_backend(os.environ["KERAS_BACKEND"])
 keep_freed_memory()
 quiet.install()

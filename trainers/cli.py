@@ -47,7 +47,7 @@ def launch(main: Callable[[list[str]], int | None], *, takes: str | None = None)
             fail(str(error))
         except OSError as error:
             if error.filename is None:
-                raise
+                fail(f"{error.strerror or _one_line(error)}; make room, or give another place")
             fail(f"{error.filename}: {error.strerror}; give a place that can be read and written")
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)

@@ -144,7 +144,12 @@ def _png(picture: np.ndarray) -> str:
 
 def names_of(host: str) -> list[str]:
     """What a page that listens on an address may be asked for by; on all of them ("0.0.0.0", "::") by any name."""
-    return ["*"] if host in ("0.0.0.0", "::") else ["localhost", "127.0.0.1", host]
+    return ["*"] if host in ("0.0.0.0", "::") else ["localhost", "127.0.0.1", _in_url(host)]
+
+
+def _in_url(host: str) -> str:
+    """An address as URLs and the Host header have it: IPv6 in brackets."""
+    return f"[{host}]" if ":" in host else host
 
 
 def main(arguments: list[str]) -> None:
@@ -160,13 +165,13 @@ def main(arguments: list[str]) -> None:
     about = f"{Path(arguments[0]).resolve().name}: {model.name} topology, trained on {model.spec.name}"
     hosts = names_of(FLAGS.host)
     app = make_app(model, about, FLAGS.most_megabytes * 2**20, int(FLAGS.most_megapixels * 1e6), hosts)
-    print(f"http://{FLAGS.host}:{FLAGS.port} shows {about}; Ctrl-C ends it", flush=True)
+    print(f"http://{_in_url(FLAGS.host)}:{FLAGS.port} shows {about}; Ctrl-C ends it", flush=True)
     uvicorn.run(app, host=FLAGS.host, port=FLAGS.port, log_level="warning", limit_concurrency=MOST_CONNECTIONS)
 
 
 if __name__ == "__main__":
     flags.DEFINE_string("host", "127.0.0.1", "address to listen on, 0.0.0.0 for all; this machine alone by default")
-    flags.DEFINE_integer("port", 7860, "port to listen on")
-    flags.DEFINE_integer("most_megabytes", 20, "what an upload may have")
-    flags.DEFINE_float("most_megapixels", 16.0, "what an image may have")
+    flags.DEFINE_integer("port", 7860, "port to listen on", lower_bound=1, upper_bound=65535)
+    flags.DEFINE_integer("most_megabytes", 20, "largest upload, MiB", lower_bound=1)
+    flags.DEFINE_float("most_megapixels", 16.0, "largest image, millions of pixels", lower_bound=0.01)
     cli.launch(main, takes="a run")

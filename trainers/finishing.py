@@ -57,4 +57,4 @@ def _export(run: RunFolder) -> None:
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1"}
     done = subprocess.run(command, env=environment, check=False)
     if done.returncode:
-        raise UserError(f"{run.path}: trained, but not exported; run `{' '.join(command[1:])}` to see why")
+        raise UserError(f"{run.path}: trained, but not exported; run `python {' '.join(command[1:])}` to see why")

@@ -46,10 +46,12 @@ def main(arguments: list[str]) -> None:
 
 def _train(training: Any, parallel: Any) -> None:
     given = cli.given_flags(RunConfig)
+    if FLAGS.resume is not None and FLAGS.config is not None:
+        raise UserError("resume: a run that goes on has its own configuration; leave --config out")
     if FLAGS.resume == "auto":
         config = from_settings(given)
         training.resume(newest_like(config), config, parallel)
-    elif FLAGS.resume:
+    elif FLAGS.resume is not None:
         run, config = open_run(FLAGS.resume)
         # Both keep the same state.
         if {config.on_nan, given.get("on_nan")} <= {"stop", "rollback"}:
@@ -57,7 +59,9 @@ def _train(training: Any, parallel: Any) -> None:
         if given:
             raise UserError(f"{next(iter(given))}: a resumed run keeps its own settings; leave the flag out")
         training.resume(run, config, parallel)
-    elif FLAGS.config:
+    elif FLAGS.config is not None:
+        if "recipe" in given:
+            raise UserError("recipe: a configuration has its own; leave one of --config and --recipe out")
         training.start(read_config(FLAGS.config), given, parallel)
     else:
         training.start(from_settings(given), {}, parallel)

@@ -79,7 +79,7 @@ def open_run(path: str) -> tuple[RunFolder, RunConfig]:
     """An existing run and its configuration; raises `UserError` if there is none."""
     run = RunFolder(Path(path))
     if not run.config.is_file():
-        raise UserError(f"{path}: not a run (it has no config.json); give a folder that trainers.fit made")
+        raise UserError(f"{path or 'no path'}: not a run (it has no config.json); give a folder that trainers.fit made")
     return run, read_config(run.config)
 
 

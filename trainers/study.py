@@ -3,9 +3,12 @@
 Runs what has not run yet, skips what has, under whatever study, goes on with what was cut off, and records what fails.
 Start the same command again after a stop; an interrupted study exits with status 75. Every flag of a run stands over
 the study's own settings, but for `--pretrained`: it names the weights of those runs that the study pretrains.
+
+`trainers.report` shows what the last command of a study and recipe asked for; runs of other flags stay where they are.
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import flags
 from rich.console import Console
@@ -15,6 +18,9 @@ from trainers import cli
 from trainers.config import RunConfig
 from zoo.recipes import RECIPES
 from zoo.study import read_study, studies
+
+if TYPE_CHECKING:
+    from trainers.scheduling.plan import PlannedRun
 
 FLAGS = flags.FLAGS
 
@@ -52,6 +58,7 @@ def main(arguments: list[str]) -> int:
     if FLAGS.dry_run:
         console.print(listing.table(study, runs, folders))
         return 0
+    _check_crops(runs)
     folder = ledger_folder(runs_dir, study.name, recipe)
     engine = make_engine(FLAGS.on, FLAGS.cpus_per_run, FLAGS.gpus_per_run)
     status = Queue(
@@ -61,6 +68,21 @@ def main(arguments: list[str]) -> int:
         console.print(f"{path}: passed over: {why}")
     console.print(_next_step(status, arguments[0]))
     return status
+
+
+def _check_crops(runs: "list[PlannedRun]") -> None:
+    """Refuses at once what every run on rendered scenes would, one after the other."""
+    from mtl_keras.data.streets import Streets
+
+    sizes = {f"streets/{name}": config.size for name, config in Streets.builder_configs.items()}
+    sizes["streets"] = sizes["streets/demo"]
+    for config in (run.config for run in runs):
+        height, width = sizes.get(config.dataset, config.crop)
+        if config.crop[0] > height or config.crop[1] > width:
+            raise UserError(
+                f"crop: {config.crop[0]},{config.crop[1]} is larger than the scenes of {config.dataset}, "
+                f"{height},{width}; give --recipe=study, or --dataset=streets/full"
+            )
 
 
 def _next_step(status: int, study: str) -> str:

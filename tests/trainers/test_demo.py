@@ -98,6 +98,11 @@ def test_another_site_cannot_reach_it(ask):
     assert ask("GET", "/", Host="elsewhere.example")[0] == 400
 
 
+def test_an_ipv6_address_is_named_as_the_host_header_has_it(model):
+    with serving(model, demo.names_of("::1")) as request:
+        assert request("GET", "/about", Host="[::1]:7860")[0] == 200
+
+
 def test_who_listens_everywhere_is_reached_by_any_name(model):
     with serving(model, demo.names_of("0.0.0.0")) as request:
         assert request("GET", "/about", Host="machine.example")[0] == 200

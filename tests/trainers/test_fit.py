@@ -157,6 +157,9 @@ def test_what_a_person_got_wrong_ends_in_one_line(command, scenes, whole_run, tm
         ("--learning_rate=fast",): "error: flag --learning_rate=fast",
         ("--lerning_rate=1",): "error: Unknown command line flag 'lerning_rate'",
         ("streets",): "error: 'streets' is no flag",
+        ("--resume=",): "error: no path: not a run",
+        (f"--resume={run}", f"--config={run / 'config.json'}"): "error: resume: a run that goes on has its own",
+        (f"--config={run / 'config.json'}", "--recipe=demo"): "error: recipe: a configuration has its own",
         (f"--resume={tmp_path}",): f"error: {tmp_path}: not a run",
         (f"--resume={tmp_path / 'pulled'}",): f"error: {tmp_path / 'pulled'}: no state to go on from (there is none)",
         (f"--resume={run}", "--epochs=3"): "error: epochs: a resumed run keeps its own settings",
@@ -165,7 +168,11 @@ def test_what_a_person_got_wrong_ends_in_one_line(command, scenes, whole_run, tm
     }
     processes = {}
     for case in cases:
-        flags = [*case] if "--resume" in case[0] else [*scenes, f"--runs_dir={tmp_path / 'runs'}", *case]
+        flags = (
+            [*case]
+            if case[0].startswith(("--resume", "--config"))
+            else [*scenes, f"--runs_dir={tmp_path / 'runs'}", *case]
+        )
         processes[case] = command("fit", *flags)
     for case, process in processes.items():
         _, errors = finished(process, status=2)
@@ -174,3 +181,8 @@ def test_what_a_person_got_wrong_ends_in_one_line(command, scenes, whole_run, tm
         assert "Traceback" not in errors
     assert not (tmp_path / "runs").exists()
     assert (tmp_path / "pulled" / "metrics.csv").read_bytes() == (run / "metrics.csv").read_bytes()
+
+
+def test_an_unknown_backend_is_told_in_one_line(command):
+    _, errors = finished(command("fit", KERAS_BACKEND="theano"), status=2)
+    assert errors == "error: KERAS_BACKEND: 'theano' is unknown; use jax, tensorflow or torch\n"

@@ -106,6 +106,11 @@ class TestPlan:
         assert identity(same) == identity(config) == identity(dataclasses.replace(config, weight_decay=1e-4))
         assert identity(dataclasses.replace(config, seed=1)) != identity(config)
 
+    def test_whole_numbers_are_the_same_setting_with_and_without_a_point(self):
+        for name, whole, point in (("clip_norm", 1, 1.0), ("depth_range", (4, 300), (4.0, 300.0))):
+            one, other = (dataclasses.replace(RunConfig(), **{name: value}) for value in (whole, point))
+            assert identity(one) == identity(other) != identity(RunConfig())
+
     @pytest.mark.parametrize(
         "given, old, new, message",
         [
@@ -272,6 +277,24 @@ class TestQueue:
         assert status == 0 and engine.started == [("on", "--config")]
         assert "[1/2] off: in another process" in printed
 
+    def test_its_runs_are_stopped_where_it_cannot_go_on(self, run_study):
+        class OnAFullDisk(FakeEngine):
+            called: list[str] = []
+
+            def ended(self):
+                raise OSError(28, "No space left on device")
+
+            def stop(self):
+                self.called.append("stop")
+
+            def close(self):
+                self.called.append("close")
+
+        engine = OnAFullDisk()
+        with pytest.raises(OSError, match="No space left"):
+            run_study(engine)
+        assert engine.called == ["stop", "close"]
+
     def test_time_left_follows_from_the_epochs_so_far(self, run_study):
         run_study(FakeEngine())
         first, second = self.queue.entries
@@ -326,13 +349,9 @@ class TestFailures:
         found = failures.reason(status, path)
         assert found.startswith(reason) and "\n" not in found
 
-    def test_memory_is_to_be_saved_by_accumulating_where_a_run_can(self, tmp_path, monkeypatch):
-        with_flag = dataclasses.make_dataclass("WithFlag", [("accumulate", int, 1)])
-        without = dataclasses.make_dataclass("Without", [("batch_size", int, 4)])
-        monkeypatch.setattr(failures, "RunConfig", with_flag)
-        assert "try --accumulate" in failures.reason(-9, tmp_path / "none")
-        monkeypatch.setattr(failures, "RunConfig", without)
-        assert "--accumulate" not in failures.reason(-9, tmp_path / "none")
+    def test_memory_is_to_be_saved_by_smaller_batches_that_are_accumulated(self, tmp_path):
+        reason = failures.reason(-9, tmp_path / "none")
+        assert reason.endswith("; lower --batch_size, and raise --accumulate by the same factor")
 
 
 def test_a_study_that_is_killed_in_the_middle_completes_with_no_run_done_twice(command, scenes, miniature, tmp_path):
@@ -364,11 +383,21 @@ def test_the_command_tells_what_is_wrong_in_one_line(command):
     assert "Traceback" not in errors
 
 
+def test_crops_that_fit_no_scene_are_refused_before_any_run(command, tmp_path):
+    _, errors = (process := command("study", "decoder", f"--runs_dir={tmp_path / 'runs'}")).communicate(timeout=240)
+    assert process.returncode == 2
+    assert errors.strip().splitlines() == [
+        "error: crop: 256,256 is larger than the scenes of streets, 128,256; "
+        "give --recipe=study, or --dataset=streets/full"
+    ]
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_place_that_cannot_be_written_to_is_told_in_one_line(command, tmp_path):
     (tmp_path / "file").write_text("")
-    _, errors = (process := command("study", "decoder", f"--runs_dir={tmp_path / 'file' / 'runs'}")).communicate(
-        timeout=240
-    )
+    _, errors = (
+        process := command("study", "decoder", "--recipe=study", f"--runs_dir={tmp_path / 'file' / 'runs'}")
+    ).communicate(timeout=240)
     assert process.returncode == 2
     assert errors.strip().splitlines()[-1].startswith(f"error: {tmp_path / 'file'}")
     assert "Traceback" not in errors

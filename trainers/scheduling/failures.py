@@ -1,15 +1,14 @@
 """Why a run died, in one line, from its exit status and its log."""
 
-import dataclasses
 import re
 import signal
 from pathlib import Path
 
-from trainers.config import RunConfig
 from trainers.scheduling.engines import SITTING
 
 _NO_MEMORY = re.compile(r"RESOURCE_EXHAUSTED|out of memory|OutOfMemory|OOM when|MemoryError|Unable to allocate", re.I)
 _NOT_A_NUMBER = re.compile(r"\bnan\b|not a number|not finite|non-finite", re.I)
+_REMEDY = "lower --batch_size, and raise --accumulate by the same factor"
 _TAIL = 64 * 1024
 
 
@@ -22,7 +21,7 @@ def reason(status: int, log: Path) -> str:
     """
     lines = _tail(log)
     if status == -signal.SIGKILL:
-        return "killed, most likely for want of memory" + _remedy()
+        return f"killed, most likely for want of memory; {_REMEDY}"
     if status < 0:
         return f"ended by signal {-status} ({signal.Signals(-status).name})"
     told = next((line.removeprefix("error: ") for line in reversed(lines) if line.startswith("error: ")), None)
@@ -31,16 +30,10 @@ def reason(status: int, log: Path) -> str:
     errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Interrupt|Exhausted)\b", line)]
     last = _short(errors[-1] if errors else lines[-1] if lines else f"exit status {status}")
     if any(_NO_MEMORY.search(line) for line in lines[-40:]):
-        return f"out of memory{_remedy()} ({last})"
+        return f"out of memory; {_REMEDY} ({last})"
     if _NOT_A_NUMBER.search(last):
         return f"not a number ({last})"
     return last
-
-
-def _remedy() -> str:
-    """What helps a batch that does not fit."""
-    fields = {field.name for field in dataclasses.fields(RunConfig)}
-    return "; try --accumulate" if "accumulate" in fields else ""
 
 
 def _tail(log: Path) -> list[str]:

@@ -101,12 +101,19 @@ def identity(config: RunConfig) -> str:
         value = getattr(config, field.name)
         # A setting at its default says nothing, so that a run is still itself when there are settings it knew not of.
         if value != field.default:
-            values[field.name] = float(value) if field.type is float else value
+            values[field.name] = _as_float(value)
     for name in INCIDENTAL:
         # Other datasets are the same wherever they lie; a folder is what it holds.
         if name != "data_dir" or config.dataset != "folder":
             values.pop(name, None)
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _as_float(value: Any) -> Any:
+    """Numbers as floats, so that 1 and 1.0 are one setting."""
+    if isinstance(value, tuple):
+        return [_as_float(item) for item in value]
+    return value if isinstance(value, bool) or not isinstance(value, int) else float(value)
 
 
 def _named(study: Study, run: PlannedRun) -> RunConfig:

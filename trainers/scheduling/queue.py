@@ -102,7 +102,7 @@ class Queue:
         self.ledger.write(self.folder)
         for entry in self.entries:
             self._skip_if_finished(entry)
-        with self._catching_signals(), self.view:
+        with self._catching_signals(), self._engine_at_work(), self.view:
             self.view.start(self.entries)
             while self._goes_on():
                 self._start()
@@ -112,7 +112,6 @@ class Queue:
                 self._follow()
                 self.view.show(self.entries, self.seconds_left())
             self.view.end(self.entries)
-        self.engine.close()
         stages = {entry.stage for entry in self.entries}
         if self._signals or Stage.STOPPED in stages:
             return EXIT_STOPPED
@@ -240,6 +239,17 @@ class Queue:
         while self._stops < self._signals:
             self._stops += 1
             self.engine.stop()
+
+    @contextlib.contextmanager
+    def _engine_at_work(self):
+        try:
+            yield
+        except BaseException:
+            # Its runs are processes of their own, which would go on without a study.
+            self.engine.stop()
+            raise
+        finally:
+            self.engine.close()
 
     @contextlib.contextmanager
     def _catching_signals(self):
