@@ -217,7 +217,7 @@ def test_a_dataset_that_is_gone_may_be_given_and_else_hinders_no_export(model, t
     command = [sys.executable, "-c", textwrap.dedent(program), str(run.path)]
     for moved, reason in (([], "no preparation of it lies"), (["--data_dir=/none"], "data_dir /none is no folder")):
         process = subprocess.run([*command, *moved], cwd=ROOT, capture_output=True, text=True, check=False)
-        assert "its loss in grader is not measured (" in process.stdout and reason in process.stdout, process.stderr
+        assert "its drop in grader is not measured (" in process.stdout and reason in process.stdout, process.stderr
 
 
 def test_a_missing_runtime_is_named(tmp_path):

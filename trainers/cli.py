@@ -1,9 +1,11 @@
 """Flags from a dataclass, and one clear line for what a person got wrong."""
 
 import dataclasses
+import errno
 import logging as python_logging
 import os
 import sys
+import textwrap
 import types
 import typing
 from collections.abc import Callable, Sequence
@@ -11,13 +13,15 @@ from typing import Any
 
 from absl import app, flags, logging
 
-from mtl_keras.errors import UserError
+from mtl_keras.errors import UserError, first_line
+from zoo.recipes import RECIPES
 
 # The flags that are defined here are those of the command that asks for them, and stand in its --help.
 flags.disclaim_key_flags()
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
 
 
 def launch(main: Callable[[list[str]], int | None], *, takes: str | None = None) -> None:
@@ -32,7 +36,7 @@ def launch(main: Callable[[list[str]], int | None], *, takes: str | None = None)
         try:
             rest = flags.FLAGS(list(argv))[1:]
         except flags.Error as error:
-            fail(f"{_one_line(error)}; --help lists the flags")
+            fail(f"{first_line(error)}; --help lists the flags")
         if rest and takes is None:
             fail(f"'{rest[0]}' is no flag; this command takes flags alone, --help lists them")
         # Libraries report through absl too; a person wants their warnings only.
@@ -46,14 +50,21 @@ def launch(main: Callable[[list[str]], int | None], *, takes: str | None = None)
         except UserError as error:
             fail(str(error))
         except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                fail(f"{error.filename or 'a file'}: {error.strerror}; make room, or give another place")
             if error.filename is None:
-                fail(f"{error.strerror or _one_line(error)}; make room, or give another place")
+                raise
             fail(f"{error.filename}: {error.strerror}; give a place that can be read and written")
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return EXIT_INTERRUPTED
 
-    app.run(guarded, flags_parser=parse)
+    try:
+        app.run(guarded, flags_parser=parse)
+    except BrokenPipeError:
+        # Who read the output is gone, `| head` say; Python would complain once more when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_BROKEN_PIPE)
 
 
 def _show_logs() -> None:
@@ -76,6 +87,21 @@ def define_flags(config: type, names: Sequence[str] | None = None) -> None:
     for field in dataclasses.fields(config):
         if names is None or field.name in names:
             _define(field.name, field.type, field.default, field.metadata["help"], field.metadata.get("choices"))
+
+
+def recipes_help() -> str:
+    """The recipes, each as the flags that it stands for."""
+    lines = ["Recipes:"]
+    for name, recipe in RECIPES.items():
+        settings = " ".join(_as_flag(field, value) for field, value in recipe.settings.items())
+        lines += textwrap.wrap(f"{name}: {settings}", 100, initial_indent="  ", subsequent_indent="    ")
+    return "\n".join(lines)
+
+
+def _as_flag(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no{name}"
+    return f"--{name}={','.join(map(str, value)) if isinstance(value, tuple) else value}"
 
 
 def given_flags(config: type) -> dict[str, Any]:
@@ -128,7 +154,3 @@ _DEFINE: dict[type, Callable[..., Any]] = {
     str: flags.DEFINE_string,
 }
 _PARSERS = {bool: flags.BooleanParser, int: flags.IntegerParser, float: flags.FloatParser}
-
-
-def _one_line(error: Exception) -> str:
-    return os.linesep.join(str(error).splitlines()[:1]).rstrip(".")

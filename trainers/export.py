@@ -2,7 +2,7 @@
 
 Every export is loaded again in a process that has only its runtime and compared with the model's own predictions; one
 whose classes differ on more than 0.1 % of the pixels, or whose metres differ by more than 1e-3, is not kept. With
---precision float16 or int8 the loss in grader on the run's validation split is measured instead.
+--precision float16 or int8 the drop in grader on the run's validation split is measured instead.
 """
 
 import os
@@ -34,7 +34,7 @@ flags.DEFINE_string("size", None, "HEIGHTxWIDTH of the images; free if not given
 flags.DEFINE_bool("argmax", False, "return class ids in the place of logits")
 flags.DEFINE_enum("precision", "float32", PRECISIONS, "of weights and computation")
 flags.DEFINE_bool("encoded", True, "give a SavedModel a second signature, serving_bytes, that takes JPEG and PNG files")
-flags.DEFINE_integer("measure", 50, "validation images that the loss of --precision is measured on", lower_bound=1)
+flags.DEFINE_integer("measure", 50, "validation images that the drop in grader is measured on", lower_bound=1)
 flags.DEFINE_string("data_dir", None, "folder of the raw dataset, if it has moved; for --precision alone")
 flags.DEFINE_string("prepared_dir", None, "folder of prepared datasets, if it has moved; likewise")
 flags.DEFINE_string("out", None, "folder to write to; the run's by default")
@@ -152,12 +152,12 @@ def measure_loss(model: "MultiTaskModel", kind: str, path: Path, options: Export
     try:
         dataset, view = _dataset(source, "val"), EvalView()
     except UserError as error:
-        return f"its loss in grader is not measured ({first_line(error)})"
+        return f"its drop in grader is not measured ({first_line(error)})"
     if dataset is None:
-        return "its loss in grader is not measured, for no dataset is known"
+        return "its drop in grader is not measured, for no dataset is known"
     views = [view(dataset[index]) for index in range(min(FLAGS.measure, len(dataset)))]
     if options.size not in (None, views[0]["image"].shape[:2]):
-        return "its loss in grader is not measured, for the dataset's images have another size"
+        return "its drop in grader is not measured, for the dataset's images have another size"
     outputs = check.run(kind, path, [item["image"][None] for item in views])
     full, reduced = Evaluation(model.spec), Evaluation(model.spec)
     for index, item in enumerate(views):

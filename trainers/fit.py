@@ -1,14 +1,14 @@
 """Trains a model: `python -m trainers.fit --arch branched`.
 
-A recipe stands over the defaults that --help lists, and a flag over its recipe. The built-in dataset's recipe, demo,
-has fewer epochs, larger batches and smaller crops than those; `config.json` in the run's folder has what holds.
+A recipe stands over the defaults of the flags, and a flag over its recipe; `config.json` in the run's folder has what
+holds. Datasets have the recipe report, the built-in one demo.
 
 The first line tells what runs where; then comes a line for each epoch. Everything lands in the run's folder. A run
 that SIGTERM or SIGINT stopped exits with status 75 and goes on with `--resume`.
 
 A loss that is not finite stops the run with status 65 and one line that names the first bad step, its images and the
 layer where it began; the state before that step is saved. With `--on_nan=rollback` the run goes back to that state and
-on behind the bad batch, up to five times a sitting. With `--on_nan=skip` such a step changes nothing, and each epoch
+on behind the bad batch, up to five times a process. With `--on_nan=skip` such a step changes nothing, and each epoch
 says how many there were. A resumed run keeps its settings, but for `--on_nan=stop` and `--on_nan=rollback`.
 """
 
@@ -23,6 +23,8 @@ from trainers.config import RunConfig, from_settings, read_config
 from trainers.run_folder import newest_like, open_run
 
 FLAGS = flags.FLAGS
+# --help prints it above the flags.
+__doc__ = f"{__doc__}\n{cli.recipes_help()}\n"
 
 cli.define_flags(RunConfig)
 flags.DEFINE_string("resume", None, "a run's folder, or auto for the newest of these settings: go on where it stopped")

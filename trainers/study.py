@@ -7,6 +7,7 @@ the study's own settings, but for `--pretrained`: it names the weights of those 
 `trainers.report` shows what the last command of a study and recipe asked for; runs of other flags stay where they are.
 """
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
 FLAGS = flags.FLAGS
 
-cli.define_flags(RunConfig)
+# A study names its runs itself.
+cli.define_flags(RunConfig, [field.name for field in dataclasses.fields(RunConfig) if field.name != "name"])
 flags.DEFINE_integer("seeds", 1, "runs of each variant, with seeds from --seed on", lower_bound=1)
 flags.DEFINE_bool("dry_run", False, "list the runs and their settings, and run nothing")
 flags.DEFINE_string("on", "local", "what runs them: local, one after the other, or ray, or ray://ADDRESS")

@@ -86,7 +86,7 @@ class ExampleBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  
         return super()._create_builder_config(builder_config, version)
 
     def _info(self) -> tfds.core.DatasetInfo:
-        return tfds.core.DatasetInfo(
+        return _Info(
             builder=self,
             features=examples.features(),
             metadata=tfds.core.MetadataDict(),
@@ -155,6 +155,11 @@ class ExampleBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  
             # Tells a cache of decoded samples that the data was prepared anew.
             "prepared": datetime.datetime.now(datetime.UTC).isoformat(),
         }
+
+
+class _Info(tfds.core.DatasetInfo):
+    def initialize_from_bucket(self) -> None:
+        """TFDS would ask its bucket for a dataset of this name, and leave an empty temporary folder behind."""
 
 
 @contextlib.contextmanager

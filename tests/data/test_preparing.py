@@ -70,6 +70,14 @@ def test_what_is_prepared_is_what_the_files_hold(miniscapes_dir, tmp_path):
     assert len(test) == 2 and (test[0]["semseg"] == 255).all() and (test.metres(test[0]) == 0).all()
 
 
+def test_preparing_leaves_nothing_in_the_temporary_folder(miniscapes_dir, tmp_path, monkeypatch):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    data.load("miniscapes", "train", data_dir=miniscapes_dir, prepared_dir=tmp_path / "prepared")
+    assert not any(temporary.iterdir())
+
+
 def test_published_depth_statistics_are_kept_and_measured_ones_lie_beside(prepared):
     dataset = prepared["train"]
     assert (dataset.spec.depth_mean, dataset.spec.depth_std) == (27.0727, 29.1264)

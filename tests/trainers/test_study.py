@@ -115,7 +115,6 @@ class TestPlan:
         "given, old, new, message",
         [
             ({"skip": True}, "", "", "'off' and 'on' have the same settings"),
-            ({"name": "mine"}, "", "", "a study names its runs itself"),
             ({}, "skip = true", "skips = true", "'skips' of run 'off' is no setting of a run|'skips' of run 'on'"),
             ({}, "skip = true", 'skip = "yes"', "run 'on': skip: 'yes' is not of type bool"),
             ({}, "skip = true }", "skip = true }\nscale = { arch = 2 }", "'arch' is no number that could be scaled"),

@@ -61,8 +61,6 @@ def plan(study: Study, recipe: str, given: Mapping[str, Any], seeds: int) -> lis
     Raises:
         UserError: for a setting that a run does not have or that does not fit, or two variants that come out alike.
     """
-    if "name" in given:
-        raise UserError("name: a study names its runs itself; leave the flag out")
     first = given.get("seed", 0)
     runs = [
         PlannedRun(variant.name, seed, configuration(study, variant, recipe, {**given, "seed": seed}))
