@@ -17,11 +17,13 @@ class NotFinite(Exception):
 
     Args:
         step: how many steps were done when it was noticed; it may have begun at any of them.
+        all_skipped: whether a whole epoch of steps was skipped for it.
     """
 
-    def __init__(self, step: int):
+    def __init__(self, step: int, *, all_skipped: bool = False):
         super().__init__(f"not finite by step {step}")
         self.step = step
+        self.all_skipped = all_skipped
 
 
 class LossWatch(keras.callbacks.Callback):
@@ -72,11 +74,11 @@ class SkippedSteps(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         if self._before is None:
-            # Its steps were another sitting's.
+            # Its steps were another process's.
             return
         fresh = self._read("skipped") - self._before
         if fresh >= self.steps_per_epoch:
-            raise NotFinite(self.clock.step)
+            raise NotFinite(self.clock.step, all_skipped=True)
         if fresh:
             last = self._read("last_skipped")
             self.tell(

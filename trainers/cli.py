@@ -108,6 +108,9 @@ def given_flags(config: type) -> dict[str, Any]:
     """The fields that were given on the command line, by name."""
     names = [field.name for field in dataclasses.fields(config) if field.name in flags.FLAGS]
     given = {name: flags.FLAGS[name].value for name in names if flags.FLAGS[name].present}
+    # A flag cannot be None, so "none" says so where a field may be.
+    optional = {field.name for field in dataclasses.fields(config) if isinstance(field.type, types.UnionType)}
+    given = {name: None if name in optional and value == "none" else value for name, value in given.items()}
     return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import types
 import typing
 from pathlib import Path
@@ -37,8 +38,8 @@ class RunConfig:
     aspp: bool = _option(True, "atrous spatial pyramid pooling")
     skip: bool = _option(True, "skip connection at 1/4 scale")
     aspp_rates: tuple[int, ...] = _option((3, 6, 9), "dilation rates of the ASPP", least=1)
-    pretrained: str | None = _option(None, "encoder weights: imagenet, timm/NAME, keras_hub/NAME, a file or a run")
-    init_from: str | None = _option(None, "a run or model file to take all weights of")
+    pretrained: str | None = _option(None, "encoder weights: imagenet, timm/NAME, keras_hub/NAME, a file, a run")
+    init_from: str | None = _option(None, "a run or model file to take all weights of, or none")
 
     dataset: str = _option("streets", "streets (also /medium, /full, /pretraining), miniscapes, cityscapes, folder")
     data_dir: str | None = _option(None, "folder of the raw dataset; streets needs none")
@@ -151,8 +152,8 @@ def _check(field: dataclasses.Field, value: Any) -> None:
     if value is None:
         return
     for number in value if isinstance(value, tuple) else (value,):
-        if number == float("inf"):
-            raise UserError(f"{field.name}: {number} is too large; give a finite number")
+        if isinstance(number, float) and not math.isfinite(number):
+            raise UserError(f"{field.name}: {number} is no number to calculate with; give a finite one")
         if least is not None and not number >= least:
             raise UserError(f"{field.name}: {number} is too small; give {least} or more")
         if above is not None and not number > above:

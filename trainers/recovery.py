@@ -55,6 +55,9 @@ def recover(
     """
     on_nan = session.config.on_nan
     last.wait()
+    if noticed.all_skipped:
+        # Nothing stands behind it to go on from: the weights are finite, but of no use.
+        _stop(f"no step of an epoch, by step {noticed.step}, had finite gradients: all were skipped; {_ADVICE}, anew")
     say(f"the loss is not finite by step {noticed.step}; looking for the first bad batch")
     fault = _find(session, last, noticed.step)
     if fault is None:

@@ -68,7 +68,7 @@ def main(arguments: list[str]) -> int:
     ).run()
     for path, why in folders.unreadable.items():
         console.print(f"{path}: passed over: {why}")
-    console.print(_next_step(status, arguments[0]))
+    console.print(_next_step(status, arguments[0], str(runs_dir)))
     return status
 
 
@@ -87,10 +87,11 @@ def _check_crops(runs: "list[PlannedRun]") -> None:
             )
 
 
-def _next_step(status: int, study: str) -> str:
+def _next_step(status: int, study: str, runs_dir: str) -> str:
     if status:
         return "start the same command again to go on"
-    return f"tables and figures: python -m trainers.report {study}"
+    where = "" if runs_dir == RunConfig.runs_dir else f" --runs_dir={runs_dir}"
+    return f"tables and figures: python -m trainers.report {study}{where}"
 
 
 if __name__ == "__main__":

@@ -125,9 +125,10 @@ def _train(session: Session, run: RunFolder, state: SavedState | None, rollbacks
         watch = faults.LossWatch(clock)
         progress = _progress(session, step, watch)
         # The best weights come after the pictures and the table: once they are kept, the epoch is.
-        records = [*_skipped(session, clock), *_records(session, run, clock, writer), best]
+        watches = [clock, watch, *_skipped(session, clock), progress]
+        records = [*_records(session, run, clock, writer), best, *_averaged(config), *_traced(config, run)]
         try:
-            session.fit(step, [clock, watch, progress, *records, *_averaged(config), *_traced(config, run), last, stop])
+            session.fit(step, [*watches, *records, last, stop])
             last.wait()
             return None
         except faults.NotFinite as error:

@@ -3,12 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-import keras
-
 from mtl_keras.checkpoints import assign_weights, read_tensors
 from mtl_keras.data.spec import DataSpec
 from mtl_keras.errors import UserError, first_line
-from mtl_keras.files import refuse_bomb
+from mtl_keras.keras_files import load_keras_file
 from mtl_keras.model import MultiTaskModel
 from zoo.adaptation import adapt
 from zoo.builder import build, checked_spec
@@ -84,14 +82,7 @@ def _from_checkpoint(path: Path) -> MultiTaskModel:
 
 
 def _from_keras(path: Path) -> MultiTaskModel:
-    refuse_bomb(path)
-    try:
-        model = keras.saving.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:
-        # Keras raises whatever its parts raise; the first line says what.
-        raise UserError(
-            f"{path}: cannot be loaded ({first_line(error)}); give a model that this library saved"
-        ) from error
+    model = load_keras_file(path)
     if not isinstance(model, MultiTaskModel):
         raise UserError(f"{path}: holds a {type(model).__name__}; give a model that this library saved")
     return model

@@ -36,7 +36,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from mtl_keras.errors import UserError, first_line
+from mtl_keras.errors import UserError, first_line, on_one_line
 
 STUDIES = Path(__file__).parent / "studies"
 LADDER = Path(__file__).parent / "ladder.toml"
@@ -112,6 +112,7 @@ class Study:
 
     Args:
         name: the file's name.
+        path: what the commands take: the name of one of `zoo/studies`, or the file's path.
         title: what it is about.
         question: what it answers.
         report: the tables and figures of the report that it is after, or None.
@@ -123,6 +124,7 @@ class Study:
     """
 
     name: str
+    path: str
     title: str
     question: str
     report: str | None
@@ -218,6 +220,7 @@ class _Reader:
             raise UserError(f"{self.path}: two runs have the name '{twice[0]}'; rename one of them")
         return Study(
             name=self.path.stem,
+            path=self.path.stem if self.path.parent == STUDIES else str(self.path),
             title=table["title"],
             question=table["question"],
             report=table.get("report"),
@@ -225,7 +228,11 @@ class _Reader:
             columns=MappingProxyType(table.get("columns", {"": "title"})),
             base=MappingProxyType(table.get("base", {})),
             variants=variants,
-            expected=tuple(pair for expected in table.get("expected", ()) for pair in self.expected(expected, names)),
+            expected=tuple(
+                pair
+                for expected in table.get("expected", ())
+                for pair in self.expected(expected, names, "report" if "report" in table else "the study")
+            ),
         )
 
     def parse(self) -> dict[str, Any]:
@@ -244,7 +251,8 @@ class _Reader:
             optional={"title": str, "settings": dict, "scale": dict, "printed": dict},
         )
         if not re.fullmatch(r"\w[\w.-]*", run["name"]):
-            raise UserError(f"{self.path}: '{run['name']}' is no name of a run; use letters, digits, '.', '-' and '_'")
+            name = on_one_line(run["name"])
+            raise UserError(f"{self.path}: '{name}' is no name of a run; use letters, digits, '.', '-' and '_'")
         self.all_are((int, float), run.get("scale", {}).values(), "scale")
         return Variant(
             name=run["name"],
@@ -263,7 +271,7 @@ class _Reader:
                 raise UserError(f"{self.path}: {name} = '{printed[name]}' is no number; give it as it is printed")
         return Printed(**printed)
 
-    def expected(self, expected: Any, names: Sequence[str]) -> list[Expected]:
+    def expected(self, expected: Any, names: Sequence[str], author: str) -> list[Expected]:
         self.check(
             expected,
             "expected",
@@ -273,10 +281,12 @@ class _Reader:
         for name in (expected["better"], *expected["worse"]):
             if name not in names:
                 raise UserError(f"{self.path}: expected names the run '{name}'; use one of {', '.join(names)}")
+        if expected["better"] in expected["worse"]:
+            raise UserError(f"{self.path}: expected has '{expected['better']}' better than itself; name another run")
         metric = expected.get("metric", "grader")
         if metric not in METRICS:
             raise UserError(f"{self.path}: metric '{metric}' is unknown; use one of {', '.join(METRICS)}")
-        source = expected.get("source", "report")
+        source = expected.get("source", author)
         return [Expected(expected["better"], worse, metric, source) for worse in expected["worse"]]
 
     def all_are(self, kind: type | tuple[type, ...], values: Iterable[Any], what: str) -> None:

@@ -34,7 +34,7 @@ def test_a_flag_stands_over_the_recipe():
         ({"optimizer": "rmsprop"}, "optimizer: 'rmsprop' is unknown; use one of adam, sgd, adamw"),
         ({"batch_size": 0}, "batch_size: 0 is too small; give 1 or more"),
         ({"learning_rate": 0.0}, "learning_rate: 0.0 is too small; give more than 0"),
-        ({"learning_rate": float("nan")}, "learning_rate: nan is too small"),
+        ({"learning_rate": float("nan")}, "learning_rate: nan is no number to calculate with"),
         ({"crop": (256,)}, "crop: (256,) is not a height and a width"),
         ({"epochs": "many"}, "epochs: 'many' is not of type int"),
         ({"aspp": 1}, "aspp: 1 is not of type bool"),

@@ -89,6 +89,15 @@ def test_skipped_steps_are_counted_and_said(fit, tmp_path):
     assert_finite(weights_of(zoo.load(run)))
 
 
+def test_an_epoch_of_skipped_steps_ends_the_run_and_gives_nothing_to_go_on_from(fit, tmp_path):
+    flags = ["--on_nan=skip", "--optimizer=sgd", "--learning_rate=1e30", "--epochs=2"]
+    status, output, errors = fit(f"--runs_dir={tmp_path}", *flags, bad="none")
+    assert status == EXIT_NOT_FINITE
+    (line,) = [line for line in errors.splitlines() if line.startswith("error: ")]
+    assert "all were skipped" in line and "--resume" not in line
+    assert "loss 0.00" not in output
+
+
 def test_a_learning_rate_too_high_names_the_layer_that_it_broke(fit, tmp_path):
     """The first step makes the weights huge; the second one's first convolution overflows."""
     status, _, errors = fit(f"--runs_dir={tmp_path}", "--learning_rate=1e30", bad="none")

@@ -22,10 +22,10 @@ from trainers.scheduling.plan import plan
 from zoo.study import Expected, read_ladders, read_study, studies
 
 
-def run_study(name: str, runs_dir: Path, metrics: dict[str, list[tuple[float, float]]], failures=None, **given):
+def run_study(name: str | Path, runs_dir: Path, metrics: dict[str, list[tuple[float, float]]], failures=None, **given):
     """A study whose variants reached these mIoUs and SI-logRMSEs, one of each a seed."""
     study = read_study(name)
-    seeds = max(len(values) for values in metrics.values())
+    seeds = max(1, *(len(values) for values in metrics.values()))
     runs = plan(study, "report", {"runs_dir": str(runs_dir), "epochs": 4, **given}, seeds)
     ledger = Ledger.of(study.name, "report", runs)
     ledger.failures.update(failures or {})
@@ -122,6 +122,48 @@ def test_copies_outlive_their_runs(places):
     for path in runs_dir.glob("*/config.json"):
         shutil.rmtree(path.parent)
     assert collect(study, runs_dir, out, None) == first and len(first.of("joint")) == 1
+
+
+class TestCopiesOfFinishedRuns:
+    @pytest.fixture
+    def study(self, places):
+        study = run_study("branched", places[0], {"joint": [(60.0, 30.0)], "branched": [(61.0, 30.0)]})
+        collect(study, *places, None)
+        shutil.rmtree(places[0])
+        return study
+
+    def copies(self, out: Path) -> dict[str, bytes]:
+        return {str(path): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+    def test_stay_where_the_same_runs_have_failed_since(self, places, study):
+        runs_dir, out = places
+        before = self.copies(out)
+        run_study("branched", runs_dir, {"joint": []}, {"joint": "no data", "branched": "no data"})
+        assert len(collect(study, runs_dir, out, None).of("joint")) == 1
+        assert self.copies(out) == before
+
+    def test_stay_where_the_same_run_was_cut_off(self, places, study):
+        runs_dir, out = places
+        before = self.copies(out)
+        run_study("branched", runs_dir, {"joint": []})
+        fake_runs.stopped(Ledger.read(ledger_folder(runs_dir, "branched", "report")).planned()[0].config)
+        assert len(collect(study, runs_dir, out, None).of("joint")) == 1
+        assert self.copies(out) == before
+
+    def test_do_not_give_way_to_other_settings_that_have_failed(self, places, study):
+        runs_dir, out = places
+        before = self.copies(out)
+        run_study("branched", runs_dir, {"joint": []}, {"joint": "no data"}, crop=(64, 64))
+        with pytest.raises(UserError, match="holds a finished run of other settings, and this one is no data"):
+            collect(study, runs_dir, out, None)
+        assert self.copies(out) == before
+
+    def test_give_way_to_finished_runs_of_other_settings(self, places, study):
+        runs_dir, out = places
+        both = {"joint": [(62.0, 30.0)], "branched": [(63.0, 30.0)]}
+        run_study("branched", runs_dir, both, crop=(64, 64))
+        results = collect(study, runs_dir, out, None)
+        assert [result.config.crop for result in results.results] == [(64, 64), (64, 64)]
 
 
 def test_pages_made_again_of_the_copies_are_identical(places):
@@ -246,6 +288,18 @@ class TestBadInput:
 
 def edit(path: Path, **values) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}), encoding="utf-8")
+
+
+def test_a_users_study_is_named_by_its_file_and_its_data_asked_for(places, tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        'title = "Mine"\nquestion = "?"\n[[runs]]\nname = "a"\n[[runs]]\nname = "b"\nsettings = { skip = false }\n'
+        '[[expected]]\nbetter = "a"\nworse = ["b"]\n'
+    )
+    study = run_study(path, places[0], {"a": [(60.0, 30.0)]}, dataset="folder", data_dir="/home/me/town")
+    command = study_page.command(collect(study, *places, None))
+    assert command.startswith(f"python -m trainers.study {path} ") and command.endswith(" --data_dir=DIR")
+    assert [expected.source for expected in study.expected] == ["the study"]
 
 
 def test_the_page_gives_what_the_study_gives_to_some_runs_alone(places):

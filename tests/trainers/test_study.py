@@ -116,6 +116,8 @@ class TestPlan:
         [
             ({"skip": True}, "", "", "'off' and 'on' have the same settings"),
             ({}, "skip = true", "skips = true", "'skips' of run 'off' is no setting of a run|'skips' of run 'on'"),
+            ({}, "skip = true", 'skip = true, arch = "foo"', "run 'on': arch: 'foo' is unknown; use one of branched"),
+            ({}, "skip = true", 'skip = true, runs_dir = "x"', "'runs_dir' of run 'on' is not a study's to set"),
             ({}, "skip = true", 'skip = "yes"', "run 'on': skip: 'yes' is not of type bool"),
             ({}, "skip = true }", "skip = true }\nscale = { arch = 2 }", "'arch' is no number that could be scaled"),
         ],

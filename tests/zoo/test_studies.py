@@ -96,6 +96,8 @@ def test_a_file_of_ones_own(tmp_path):
         ('name = "large"', 'name = "small"', "two runs have the name 'small'; rename one"),
         ('name = "large"', 'name = "../large"', "'../large' is no name of a run"),
         ('worse = ["small"]', 'worse = ["medium"]', "expected names the run 'medium'; use one of small, large"),
+        ('worse = ["small"]', 'worse = ["large"]', "expected has 'large' better than itself"),
+        ('name = "large"', 'name = "a\\nb"', r"'a\nb' is no name of a run"),
         ('better = "large"', 'better = "large"\nmetric = "loss"', "metric 'loss' is unknown; use one of grader"),
         ("crop = [64, 64]", "crop = [64", "not a TOML file"),
         ("epochs = 2", "epochs = nan", "nan in 'scale' is not a number"),

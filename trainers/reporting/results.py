@@ -8,6 +8,7 @@ import dataclasses
 import json
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -130,7 +131,7 @@ def collect(study: Study, runs_dir: Path, out: Path, recipe: str | None) -> Stud
     if found is not None:
         copy(study, Ledger.read(found), RunFolders(runs_dir), folder)
     elif not folder.is_dir():
-        raise UserError(f"{study.name}: not run yet, in {runs_dir}; run `python -m trainers.study {study.name}` first")
+        raise UserError(f"{study.name}: not run yet, in {runs_dir}; run `python -m trainers.study {study.path}` first")
     results = read_copies(study, folder)
     if recipe is not None and results.recipe != recipe:
         raise UserError(
@@ -152,29 +153,61 @@ def find_ledger(study: Study, runs_dir: Path, recipe: str | None) -> Path | None
 def copy(study: Study, ledger: Ledger, folders: RunFolders, out: Path) -> None:
     """Copies of every run that the study asks for what a table needs.
 
-    An old copy is replaced, unless the run itself is gone.
+    All of it is checked before anything is written. The copy of a finished run gives way to another finished run
+    alone; that of any run stays where the run itself is gone.
+
+    Raises:
+        UserError: a run that is half-written, runs that do not belong together, or a finished copy of other settings
+            in the place of a run that has not finished.
     """
-    for run in ledger.planned():
-        found = folders.find(run.config)
-        where = out / run.label
-        if found.folder is None and _is_copy_of(run.config, where):
-            continue
-        facts = _facts(run, ledger, found.state, found.folder)
-        if found.folder is not None and found.folder.metrics.is_file():
-            rows_of(found.folder)
-            with replacing(where / "metrics.csv") as beside:
-                beside.write_bytes(found.folder.metrics.read_bytes())
+    planned = ledger.planned()
+    labels = {run.label for run in planned}
+    results = [_read_copy(path.parent) for path in out.glob("*/config.json") if path.parent.name not in labels]
+    fresh: list[tuple[Result, Path, RunFolder | None]] = []
+    for run in planned:
+        found, where = folders.find(run.config), out / run.label
+        rows = [] if found.folder is None else rows_of(found.folder)
+        new = Result(_facts(run, ledger, found.state, found.folder), portable(run.config), rows)
+        old = _old_copy(where)
+        if old is not None and _stays(old, new, where):
+            results.append(old)
         else:
-            (where / "metrics.csv").unlink(missing_ok=True)
-        write_text(where / "config.json", portable(run.config).to_json())
-        write_json(where / FACTS, dataclasses.asdict(facts))
+            fresh.append((new, where, found.folder))
+    _check_copies(study, [*results, *(new for new, _, _ in fresh)], out)
+    for new, where, folder in fresh:
+        _write_copy(new, where, folder)
 
 
-def _is_copy_of(config: RunConfig, folder: Path) -> bool:
-    """Whether a folder has a copy of what a run of this configuration came to."""
-    if not (folder / "metrics.csv").is_file() or not (folder / "config.json").is_file():
+def _old_copy(where: Path) -> Result | None:
+    """The copy that lies somewhere; None where there is none that is whole."""
+    try:
+        return _read_copy(where)
+    except UserError:
+        return None
+
+
+def _stays(old: Result, new: Result, where: Path) -> bool:
+    """Whether an old copy is worth more than what is there now."""
+    if new.facts.state == State.FINISHED:
         return False
-    return identity(portable(read_config(folder / "config.json"))) == identity(portable(config))
+    if identity(old.config) == identity(new.config):
+        return old.facts.state == State.FINISHED or new.facts.run is None and bool(old.rows)
+    if old.facts.state == State.FINISHED:
+        raise UserError(
+            f"{where}: holds a finished run of other settings, and this one is {new.facts.failure or new.facts.state}; "
+            "finish the study first, or give another --out"
+        )
+    return False
+
+
+def _write_copy(result: Result, where: Path, folder: RunFolder | None) -> None:
+    if result.rows and folder is not None:
+        with replacing(where / "metrics.csv") as beside:
+            beside.write_bytes(folder.metrics.read_bytes())
+    else:
+        (where / "metrics.csv").unlink(missing_ok=True)
+    write_text(where / "config.json", result.config.to_json())
+    write_json(where / FACTS, dataclasses.asdict(result.facts))
 
 
 def portable(config: RunConfig) -> RunConfig:
@@ -192,8 +225,15 @@ def read_copies(study: Study, folder: Path) -> StudyResults:
     """
     results = [_read_copy(path.parent) for path in sorted(folder.glob("*/config.json"))]
     if not results:
-        raise UserError(f"{folder}: no runs in it; run `python -m trainers.study {study.name}` first")
+        raise UserError(f"{folder}: no runs in it; run `python -m trainers.study {study.path}` first")
+    _check_copies(study, results, folder)
     order = [variant.name for variant in study.variants]
+    results.sort(key=lambda result: (order.index(result.facts.variant), result.facts.seed))
+    return StudyResults(study, results[0].facts.recipe, tuple(results))
+
+
+def _check_copies(study: Study, results: Sequence[Result], folder: Path) -> None:
+    """Raises `UserError` unless all runs are of the study, of one recipe, and alike in what the study does not vary."""
     for result in results:
         study.variant(result.facts.variant)
     recipes = sorted({result.facts.recipe for result in results})
@@ -204,11 +244,9 @@ def read_copies(study: Study, folder: Path) -> StudyResults:
             "remove the runs of one of them"
         )
     _check_alike(study, results, folder)
-    results.sort(key=lambda result: (order.index(result.facts.variant), result.facts.seed))
-    return StudyResults(study, recipes[0], tuple(results))
 
 
-def _check_alike(study: Study, results: list[Result], folder: Path) -> None:
+def _check_alike(study: Study, results: Sequence[Result], folder: Path) -> None:
     """Raises `UserError` unless all runs agree in what the study does not vary, and all seeds of a variant in all."""
     varied = {name for variant in study.variants for name in (*variant.settings, *variant.scale)}
     first: dict[str, Result] = {}

@@ -13,7 +13,7 @@ from trainers.scheduling.listing import text
 from trainers.scheduling.plan import INCIDENTAL, configuration
 from trainers.scheduling.view import duration
 from zoo.recipes import RECIPES
-from zoo.study import Rung, Study, studies
+from zoo.study import Rung, Study
 
 # Which settings tell a reader how large a study was, and how they are called.
 _SCALE = {
@@ -99,11 +99,13 @@ def judge_all(results: StudyResults, noise: Mapping[str, Noise | None]) -> list[
 def command(results: StudyResults) -> str:
     """The command that runs a study again; flags stand for what its recipe would make otherwise."""
     seeds = {result.facts.seed for result in results.results}
-    name = results.study.name if results.study.name in studies() else f"{results.study.name}.toml"
-    parts = ["python -m trainers.study", name, f"--recipe={results.recipe}"]
+    parts = ["python -m trainers.study", results.study.path, f"--recipe={results.recipe}"]
     if len(seeds) > 1:
         parts.append(f"--seeds={len(seeds)}")
-    parts += [f"--{name}={text(value)}" for name, value in _flags(results.study, results).items()]
+    flags = _flags(results.study, results)
+    parts += [f"--{name}={text(value)}" for name, value in flags.items()]
+    if str(flags.get("dataset", "streets")).partition("/")[0] != "streets":
+        parts.append("--data_dir=DIR")
     return " ".join(parts)
 
 

@@ -6,8 +6,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from mtl_keras.errors import UserError
+from mtl_keras.encoders.resnet import VARIANTS
+from mtl_keras.errors import UserError, on_one_line
 from trainers.config import RunConfig, from_settings
+from zoo.builder import topologies
 from zoo.study import Study, Variant
 
 # What changes neither the weights that a run ends with nor its metrics.
@@ -81,15 +83,25 @@ def configuration(study: Study, variant: Variant, recipe: str, given: Mapping[st
     fields = {field.name for field in dataclasses.fields(RunConfig)}
     if unknown := sorted({*settings, *variant.scale, *_shown(study)} - fields):
         raise UserError(f"{study.name}: '{unknown[0]}' of run '{variant.name}' is no setting of a run; remove it")
+    if own := sorted({*settings, *variant.scale} & {"name", "recipe", "runs_dir"}):
+        raise UserError(f"{study.name}: '{own[0]}' of run '{variant.name}' is not a study's to set; remove it")
     given = dict(given)
     if "pretrained" in settings and settings["pretrained"] is None:
         given.pop("pretrained", None)
     try:
         config = from_settings({**settings, **given, "recipe": recipe})
         scaled: dict[str, Any] = {name: _scaled(config, name, by) for name, by in variant.scale.items()}
+        _check_names(config)
         return dataclasses.replace(config, **scaled)
     except UserError as error:
         raise UserError(f"{study.name}: run '{variant.name}': {error}") from None
+
+
+def _check_names(config: RunConfig) -> None:
+    """Refuses what a run would when it builds its model."""
+    for name, known in (("arch", topologies()), ("encoder", VARIANTS)):
+        if (value := getattr(config, name)) not in known:
+            raise UserError(f"{name}: '{on_one_line(value)}' is unknown; use one of {', '.join(known)}")
 
 
 def identity(config: RunConfig) -> str:

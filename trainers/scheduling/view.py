@@ -75,7 +75,7 @@ class View:
 
     def _summary(self) -> str:
         parts = [counts(self._entries)]
-        if self._seconds_left:
+        if self._seconds_left and any(entry.epochs_left for entry in self._entries):
             parts.append(f"{duration(self._seconds_left)} to go")
         done = [(entry.best, entry.label) for entry in self._entries if entry.best and entry.stage != "failed"]
         if done:
