@@ -38,6 +38,8 @@ def make_splits(config: RunConfig, parallel: backend.Parallel) -> Splits:
     count = backend.process_count()
     # Padding costs nothing in validation, so there a batch that the devices can share is made of any.
     val_batch_size = -(-min(config.val_batch_size, len(val)) // parallel.total) * parallel.total
+    # Processes share no memory, but the pages of a file.
+    cache = "disk" if config.workers and config.cache == "ram" else config.cache
     shared = {"process_index": backend.process_index(), "process_count": count}
     return Splits(
         train=data.Loader(
@@ -45,7 +47,7 @@ def make_splits(config: RunConfig, parallel: backend.Parallel) -> Splits:
             config.batch_size // count,
             data.TrainView(**{name: getattr(config, name) for name in VIEW_OPTIONS}),
             seed=config.seed,
-            cache=config.cache,
+            cache=cache,
             cache_dir=config.cache_dir,
             workers=config.workers,
             **shared,
@@ -56,7 +58,7 @@ def make_splits(config: RunConfig, parallel: backend.Parallel) -> Splits:
             data.EvalView(),
             shuffle=False,
             drop_remainder=False,
-            cache=config.cache,
+            cache=cache,
             cache_dir=config.cache_dir,
             workers=config.workers,
             **shared,

@@ -16,6 +16,8 @@ OPTIMIZERS = ("adam", "sgd", "adamw")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 CACHES = ("none", "ram", "disk")
 ON_NAN = ("stop", "rollback", "skip")
+# The fields that say where a run finds its data and keeps it meanwhile; a resumed run may have others.
+PLACES = ("data_dir", "prepared_dir", "cache", "cache_dir", "workers")
 # The fields that say which data is read.
 SOURCE = ("dataset", "data_dir", "prepared_dir", "skip_bad_files", "image_size", "depth_range")
 
@@ -54,7 +56,7 @@ class RunConfig:
     corner_wiggle: float = _option(0.0, "random perspective: share of its sides that corners move by at most", least=0)
     photometric_jitter: float = _option(0.0, "color jitter: share of brightness, contrast and saturation", least=0)
     scale_depth: bool = _option(False, "with window_scaling: what looks twice as large is half as far")
-    cache: str = _option("ram", "where decoded samples are kept", choices=CACHES)
+    cache: str = _option("ram", "where decoded samples are kept; with workers, ram means disk", choices=CACHES)
     cache_dir: str | None = _option(None, "folder of the disk cache; beside the prepared data by default")
     workers: int = _option(0, "worker processes of the loader; 0 reads in threads", least=0)
 
@@ -63,7 +65,7 @@ class RunConfig:
     weight_decay: float = _option(1e-4, "added to the gradients of adam and sgd; decoupled in adamw", least=0)
     momentum: float = _option(0.9, "momentum of sgd", least=0)
     encoder_lr_scale: float = _option(1.0, "factor of the learning rate for the encoder", above=0)
-    freeze_encoder_epochs: int = _option(0, "for so many first epochs the encoder's weights stay as they are", least=0)
+    freeze_encoder_epochs: int = _option(0, "first epochs in which of the encoder only batch statistics move", least=0)
     freeze_batch_norm: bool = _option(False, "keep the encoder's batch norms, statistics included, as they are")
     batch_size: int = _option(4, "images a step", least=1)
     val_batch_size: int = _option(8, "images a validation step", least=1)

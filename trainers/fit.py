@@ -9,7 +9,10 @@ that SIGTERM or SIGINT stopped exits with status 75 and goes on with `--resume`.
 A loss that is not finite stops the run with status 65 and one line that names the first bad step, its images and the
 layer where it began; the state before that step is saved. With `--on_nan=rollback` the run goes back to that state and
 on behind the bad batch, up to five times a process. With `--on_nan=skip` such a step changes nothing, and each epoch
-says how many there were. A resumed run keeps its settings, but for `--on_nan=stop` and `--on_nan=rollback`.
+says how many there were.
+
+A resumed run keeps its settings, but for where its data lies (--data_dir, --prepared_dir), how it is read (--cache,
+--cache_dir, --workers), and --on_nan=stop or rollback.
 """
 
 import dataclasses
@@ -19,7 +22,7 @@ from absl import flags
 
 from mtl_keras.errors import UserError
 from trainers import cli
-from trainers.config import RunConfig, from_settings, read_config
+from trainers.config import PLACES, RunConfig, from_settings, read_config
 from trainers.run_folder import newest_like, open_run
 
 FLAGS = flags.FLAGS
@@ -55,18 +58,24 @@ def _train(training: Any, parallel: Any) -> None:
         training.resume(newest_like(config), config, parallel)
     elif FLAGS.resume is not None:
         run, config = open_run(FLAGS.resume)
-        # Both keep the same state.
-        if {config.on_nan, given.get("on_nan")} <= {"stop", "rollback"}:
-            config = dataclasses.replace(config, on_nan=given.pop("on_nan"))
-        if given:
-            raise UserError(f"{next(iter(given))}: a resumed run keeps its own settings; leave the flag out")
-        training.resume(run, config, parallel)
+        training.resume(run, _changed(config, given), parallel)
     elif FLAGS.config is not None:
         if "recipe" in given:
             raise UserError("recipe: a configuration has its own; leave one of --config and --recipe out")
         training.start(read_config(FLAGS.config), given, parallel)
     else:
         training.start(from_settings(given), {}, parallel)
+
+
+def _changed(config: RunConfig, given: dict[str, Any]) -> RunConfig:
+    """A resumed run's configuration with what may have changed since; raises `UserError` for what may not."""
+    allowed = {*PLACES}
+    # Both keep the same state.
+    if {config.on_nan, given.get("on_nan")} <= {"stop", "rollback"}:
+        allowed.add("on_nan")
+    if other := [name for name in given if name not in allowed]:
+        raise UserError(f"{other[0]}: a resumed run keeps its own settings; leave the flag out")
+    return dataclasses.replace(config, **given)
 
 
 if __name__ == "__main__":
