@@ -1,5 +1,6 @@
 """A trained model, adapted to another dataset or other options."""
 
+import inspect
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -30,6 +31,8 @@ def adapt(model: MultiTaskModel, spec: DataSpec, options: Mapping[str, Any], sou
     Raises:
         UserError: for options that the weights do not fit.
     """
+    if unknown := sorted(set(options) - set(inspect.signature(build).parameters)):
+        raise UserError(f"{unknown[0]}: no option of zoo.build; leave it out")
     # A model from a .keras file lacks the names of its parts in the paths of its weights; one that was built has them.
     built = build(**model.architecture, spec=model.spec)
     built.set_weights(model.get_weights())
@@ -62,8 +65,10 @@ def _predictor(old: np.ndarray, fresh: np.ndarray, old_spec: DataSpec, spec: Dat
     classes, depth = old[..., :split], old[..., split:]
     if old_spec.num_classes != spec.num_classes and split:
         classes = fresh[..., : spec.num_classes]
-    shift = old_spec.depth_mean - spec.depth_mean if is_bias else 0.0
-    return np.concatenate([classes, (depth * old_spec.depth_std + shift) / spec.depth_std], axis=-1)
+    if (old_spec.depth_mean, old_spec.depth_std) != (spec.depth_mean, spec.depth_std):
+        shift = old_spec.depth_mean - spec.depth_mean if is_bias else 0.0
+        depth = (depth * old_spec.depth_std + shift) / spec.depth_std
+    return np.concatenate([classes, depth], axis=-1)
 
 
 def _in_words(architecture: Mapping[str, Any]) -> str:

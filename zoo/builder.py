@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import keras
 
 import zoo
-from mtl_keras.data.spec import MINISCAPES, DataSpec, numbered_classes
+from mtl_keras.data.spec import IGNORE_LABEL, MINISCAPES, DataSpec, numbered_classes
 from mtl_keras.encoders import PIXEL_MEAN, PIXEL_STD, load_weights, output_stride, read_weights, resnet
 from mtl_keras.errors import UserError
 from mtl_keras.layers import PixelNormalization
@@ -91,7 +91,9 @@ def build(
 
 
 def checked_spec(num_classes: int | None, spec: DataSpec | None, default: DataSpec) -> DataSpec:
-    """The spec that was asked for, by itself or by its number of classes; raises `UserError` where they differ."""
+    """The spec that was asked for, by itself or by its number of classes; raises `UserError` where these do not fit."""
+    if num_classes is not None and (not isinstance(num_classes, int) or not 1 <= num_classes <= IGNORE_LABEL):
+        raise UserError(f"num_classes: {num_classes} is no number of classes; give 1 to {IGNORE_LABEL}")
     if spec is not None and num_classes not in (None, spec.num_classes):
         raise UserError(
             f"num_classes: {num_classes} is not the {spec.num_classes} of spec '{spec.name}'; leave one of them out"

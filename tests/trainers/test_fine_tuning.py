@@ -114,3 +114,14 @@ def test_load_for_a_number_of_classes(trained):
     model, run = trained
     assert zoo.load(run, num_classes=4).spec == model.spec
     assert zoo.load(run, num_classes=7).spec == numbered_classes(7)
+    for none in (0, 256, "a"):
+        with pytest.raises(UserError, match=f"num_classes: {none} is no number of classes; give 1 to 255"):
+            zoo.load(run, num_classes=none)
+
+
+def test_other_dilation_leaves_every_weight_as_it_was(trained):
+    model, run = trained
+    old, new = weights_of(model), weights_of(zoo.load(run, dilation=(False, True, True)))
+    assert all(np.array_equal(old[name], new[name]) for name in old) and len(old) == len(new)
+    with pytest.raises(UserError, match="dilate: no option of zoo.build"):
+        zoo.load(run, dilate=True)
