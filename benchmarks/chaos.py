@@ -24,17 +24,15 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-# What reads the checkpoints here needs no backend, so the lightest will do.
-os.environ.setdefault("KERAS_BACKEND", "jax")
-
 import h5py
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from benchmarks import tiny_run
 from benchmarks.tiny_run import STEPS_PER_EPOCH
 from mtl_keras.callbacks import read_metrics
 from mtl_keras.checkpoints import StateFiles, read_tensors
+from trainers import cli
 from trainers.run_folder import RunFolder
 
 KINDS = ("step", "save", "epoch's end", "start", "SIGTERM")
@@ -366,4 +364,4 @@ if __name__ == "__main__":
     flags.DEFINE_integer("kills", 50, "how often the run is killed", lower_bound=1)
     flags.DEFINE_integer("epochs", 60, "epochs of the run, 5 steps each", lower_bound=5)
     flags.DEFINE_integer("seed", 0, "of the kills' kinds and moments")
-    app.run(main)
+    cli.launch(main)

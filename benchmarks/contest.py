@@ -11,11 +11,12 @@ import importlib.metadata
 import json
 import os
 import platform
+import shlex
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,11 @@ from absl import flags
 
 from mtl_keras.errors import UserError
 from mtl_keras.files import write_json
+from trainers import prediction_flags
+from trainers.config import PRECISIONS
 
 RESULTS = Path(__file__).parent / "results"
 BACKENDS = ("jax", "tensorflow", "torch")
-PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 FLAGS = flags.FLAGS
 # They are the flags of the benchmark that asks for them, and stand in its --help.
@@ -38,12 +40,19 @@ def define_flags(*, rounds: int, steps: int, least_batch: int = 2) -> None:
     flags.DEFINE_string("arch", "branched", "topology: joint, branched or distillation")
     flags.DEFINE_string("encoder", "resnet34", "encoder of all")
     flags.DEFINE_integer("batch_size", 4, "images a batch", lower_bound=least_batch)
-    flags.DEFINE_list("size", ["128", "256"], "height and width of the images")
+    flags.DEFINE_string("size", "128x256", "HEIGHTxWIDTH of the images")
     flags.DEFINE_enum("precision", "float32", PRECISIONS, "compute precision of all")
-    flags.DEFINE_list("backends", [*BACKENDS], "of ours, those that are installed")
+    define_choices("backends", BACKENDS, "Keras backends to measure, where installed")
     flags.DEFINE_integer("rounds", rounds, "turns of each", lower_bound=1)
     flags.DEFINE_integer("steps", steps, "steps of a turn", lower_bound=1)
     flags.DEFINE_string("out", str(RESULTS), "folder of the results")
+
+
+def define_choices(name: str, choices: Sequence[str], help: str) -> None:
+    """Defines a flag that takes one or more of some words, behind commas; all by default."""
+    flags.DEFINE_list(name, [*choices], f"{help}: one or more of {','.join(choices)}")
+    message = f"give one or more of {','.join(choices)}"
+    flags.register_validator(name, lambda words: set(words) <= set(choices), message)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +73,9 @@ class Contestant:
 
 def common_settings() -> dict[str, Any]:
     """What the flags say of all subjects."""
-    height, width = (int(side) for side in FLAGS.size)
+    height, width = prediction_flags.size("size")
+    if min(height, width) < 1:
+        raise UserError(f"size: {height}x{width} is too small; give HEIGHTxWIDTH in pixels, such as 128x256")
     return {
         "arch": FLAGS.arch,
         "encoder": FLAGS.encoder,
@@ -79,7 +90,7 @@ def ours(**settings: Any) -> list[Contestant]:
     """Ours under every installed backend of those asked for."""
     found = [name for name in FLAGS.backends if installed(name)]
     if not found:
-        raise UserError(f"backends: none of {', '.join(FLAGS.backends)} is installed; install one of them")
+        raise UserError(f"backends: none of those asked for is installed; give one or more of {','.join(BACKENDS)}")
     return [
         Contestant(
             f"ours, {name}",
@@ -92,14 +103,16 @@ def ours(**settings: Any) -> list[Contestant]:
 
 
 def peers(*, compiled: bool = True) -> list[Contestant]:
-    """The plain PyTorch network in its settings, if torch is installed."""
+    """The plain PyTorch network as it comes and in its fastest settings, if torch is installed."""
     if not installed("torch"):
         return []
-    ways: dict[str, dict[str, bool]] = {"eager": {}, "channels_last": {"channels_last": True}}
+    ways: dict[str, dict[str, bool]] = {"eager": {}}
     # The allocator's settings that our commands have help PyTorch too.
+    ways["eager, freed memory kept"] = {"keep_freed_memory": True}
     ways["channels_last, freed memory kept"] = {"channels_last": True, "keep_freed_memory": True}
     if compiled:
-        ways["compiled, freed memory kept"] = {"channels_last": True, "compile": True, "keep_freed_memory": True}
+        way = "channels_last, compiled, freed memory kept"
+        ways[way] = {"channels_last": True, "compile": True, "keep_freed_memory": True}
     return [
         Contestant(f"PyTorch, {name}", {**common_settings(), "kind": "torch", **settings})
         for name, settings in ways.items()
@@ -196,7 +209,12 @@ def take_turns(
 
 
 def summarise(seconds: dict[str, list[float]]) -> list[dict[str, Any]]:
-    """A row for each: median, lowest, highest, and the best peer's median over its own."""
+    """A row for each: median, lowest, highest, and the best peer's median over its own.
+
+    Raises:
+        UserError: nothing was measured.
+    """
+    check_measured(seconds)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     best = min((value for name, value in medians.items() if not name.startswith("ours")), default=None)
     return [
@@ -209,6 +227,12 @@ def summarise(seconds: dict[str, list[float]]) -> list[dict[str, Any]]:
         }
         for name, values in seconds.items()
     ]
+
+
+def check_measured(found: Collection[Any]) -> None:
+    """Raises `UserError` if nothing could be measured; why has been printed."""
+    if not found:
+        raise UserError("nothing could be measured; the lines above say why")
 
 
 def print_rows(rows: list[dict[str, Any]]) -> None:
@@ -244,8 +268,8 @@ def _processor() -> str:
 
 def keep(name: str, facts: dict[str, Any]) -> None:
     """Writes a result, with the command that gave it, to `NAME.json`."""
-    given = [flag for flag in sys.argv[1:] if not flag.startswith("--out=")]
-    command = " ".join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *given])
+    given = [FLAGS[flag].serialize() for flag in FLAGS if FLAGS[flag].present and flag != "out"]
+    command = shlex.join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *given])
     path = Path(FLAGS.out) / f"{name}.json"
     write_json(path, {"command": command, "machine": machine(), **facts})
     print(f"\n{path}")

@@ -9,7 +9,6 @@ by the code that they reach; without it, known good inputs are mutated at random
 
 import contextlib
 import json
-import os
 import random
 import subprocess
 import sys
@@ -18,14 +17,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-os.environ.setdefault("KERAS_BACKEND", "jax")
-
 try:
     import atheris
 except ImportError:
     atheris = None
 
-from absl import app, flags
+from absl import flags
 
 
 def _instrumented():
@@ -46,6 +43,7 @@ with _instrumented():
     from mtl_keras.errors import UserError
     from mtl_keras.event_writer import EventWriter
     from mtl_keras.inference import decode_image
+    from trainers import cli
     from trainers.config import read_config
     from trainers.submission import read_json
     from zoo.study import read_study
@@ -238,4 +236,4 @@ def main(argv: list[str]) -> int:
 if __name__ == "__main__":
     flags.DEFINE_multi_enum("target", None, list(TARGETS), "a parser; all by default")
     flags.DEFINE_float("seconds", 20.0, "time for each", lower_bound=0.1)
-    app.run(main)
+    cli.launch(main)

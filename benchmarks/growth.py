@@ -31,7 +31,7 @@ VARIED: Mapping[str, tuple[dict[str, Any], ...]] = {
 
 
 def contestants() -> list[contest.Contestant]:
-    """The first of our backends, and PyTorch as it is fastest without compilation."""
+    """The first of our backends, and PyTorch in channels_last, freed memory kept."""
     # Compiling takes memory, too: every point has to.
     return [contest.ours()[0].compiling(), *(contest.peers(compiled=False)[-1:] if FLAGS.peer else [])]
 
@@ -59,9 +59,10 @@ def main(arguments: list[str]) -> None:
                 value = changed.get("encoder", next(iter(changed.values())))
                 points.append({"varied": what, "value": value, "name": contestant.name, **measured})
                 print(
-                    "{varied:>16} {value:>10} {name:<28} {seconds:8.3f} s {mib:8.0f} MiB".format(**points[-1]),
+                    "{varied:>16} {value:>10} {name:<44} {seconds:8.3f} s {mib:8.0f} MiB".format(**points[-1]),
                     flush=True,
                 )
+    contest.check_measured(points)
     draw(points, Path(FLAGS.out) / f"{FLAGS.name}.png")
     contest.keep(FLAGS.name, {"settings": contest.common_settings(), "points": points})
 

@@ -1,8 +1,9 @@
 """Seconds of a prediction: ours under every backend, its exported forms in their runtimes, and plain PyTorch, in turns.
 
-    python -m benchmarks.infer --arch branched --batch_size 1 --size 256,512
+    python -m benchmarks.infer --arch branched --batch_size 1 --size 256x512
 
-A prediction takes a uint8 batch from the host and brings class logits and metres at the images' size back to it.
+A prediction takes a uint8 batch from the host and brings class logits and metres at the images' size back to it. The
+exported forms run with the allocator's settings of our commands, as ours and PyTorch's fastest do.
 """
 
 import os
@@ -14,41 +15,54 @@ from pathlib import Path
 from absl import flags
 
 from benchmarks import contest
+from mtl_keras.errors import UserError
 from trainers import cli
 
 FLAGS = flags.FLAGS
 contest.define_flags(rounds=5, steps=5, least_batch=1)
 flags.DEFINE_string("name", "infer", "name of the result")
-flags.DEFINE_list("formats", ["saved_model", "onnx", "litert", "openvino"], "exports to measure, where installed")
+RUNTIMES = {"saved_model": "tensorflow", "onnx": "onnxruntime", "litert": "ai-edge-litert", "openvino": "openvino"}
+contest.define_choices("formats", list(RUNTIMES), "exports to measure, where their runtimes are installed")
 
 # Builds an untrained model and exports it; a process of its own, for it takes TensorFlow.
 EXPORT = """
 import sys, zoo
 from pathlib import Path
 from mtl_keras import exporting
-arch, encoder, height, width, out, *kinds = sys.argv[1:]
-model = zoo.build(arch, encoder=encoder)
-for kind in kinds:
-    exporting.write(model, kind, Path(out) / exporting.FILES[kind], exporting.ExportOptions((int(height), int(width))))
-    print(kind, Path(out) / exporting.FILES[kind], sep="\\t", flush=True)
+kind, arch, encoder, height, width, out = sys.argv[1:]
+path = Path(out) / exporting.FILES[kind]
+exporting.write(zoo.build(arch, encoder=encoder), kind, path, exporting.ExportOptions((int(height), int(width))))
+print(path)
 """
-RUNTIMES = {"saved_model": "tensorflow", "onnx": "onnxruntime", "litert": "ai-edge-litert", "openvino": "openvino"}
 
 
 def exports(folder: Path) -> list[contest.Contestant]:
-    """Exports of the network, made now, whose runtimes are installed."""
-    kinds = [kind for kind in FLAGS.formats if contest.installed(RUNTIMES[kind])]
-    if FLAGS.precision != "float32" or not kinds:
-        return []
-    command = [sys.executable, "-c", EXPORT, FLAGS.arch, FLAGS.encoder, *FLAGS.size, str(folder), *kinds]
+    """Exports of the network, made now; one that cannot be is named and left out."""
+    found = []
+    for kind in FLAGS.formats:
+        try:
+            settings = {"kind": "export", "format": kind, "path": export(kind, folder), "keep_freed_memory": True}
+        except UserError as error:
+            print(f"left out: ours, {kind}: {error}", flush=True)
+            continue
+        found.append(contest.Contestant(f"ours, {kind}", {**contest.common_settings(), **settings}))
+    return found
+
+
+def export(kind: str, folder: Path) -> str:
+    """Exports the network, and returns where it lies; raises `UserError` if it cannot be made or run."""
+    if FLAGS.precision != "float32":
+        raise UserError("exports are measured in float32 alone")
+    if not contest.installed(RUNTIMES[kind]):
+        raise UserError(f"{RUNTIMES[kind]} is not installed")
+    settings = [str(contest.common_settings()[name]) for name in ("arch", "encoder", "height", "width")]
+    command = [sys.executable, "-c", EXPORT, kind, *settings, str(folder)]
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
-    made = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    return [
-        contest.Contestant(
-            f"ours, {kind}", {**contest.common_settings(), "kind": "export", "format": kind, "path": path}
-        )
-        for kind, path in (line.split("\t") for line in made.stdout.splitlines() if "\t" in line)
-    ]
+    made = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if made.returncode:
+        said = made.stderr.strip().splitlines()[-1:]
+        raise UserError(f"the export ended with status {made.returncode} ({' '.join(said)})")
+    return made.stdout.splitlines()[-1]
 
 
 def main(arguments: list[str]) -> None:

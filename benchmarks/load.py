@@ -2,8 +2,9 @@
 
     python -m benchmarks.load --clients 50 --seconds 60
 
-Each client sends images one after the other. Beside them one client sends a byte a second, and others hang up in the
-middle of an upload; the answers to everybody else must be right all the same. The exit status is 1 if one was not.
+Each client sends images one after the other. Beside them one client sends five bytes a second, and others hang up in
+the middle of an upload; the answers to everybody else must be right all the same. The exit status is 1 if one was not.
+The network is a tiny one (`tiny_run.make_networks_tiny`): latencies are those of the server, not of a real network.
 """
 
 import contextlib
@@ -11,7 +12,6 @@ import dataclasses
 import http.client
 import itertools
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -21,15 +21,13 @@ import time
 from collections.abc import Iterator
 from typing import IO
 
-# The page's server runs in a process of its own, on a tiny network; this one only asks.
-os.environ.setdefault("KERAS_BACKEND", "jax")
-
 import numpy as np
 import psutil
-from absl import app, flags
+from absl import flags
 
 from benchmarks import tiny_run
 from mtl_keras.viz import encode_png
+from trainers import cli
 
 SIDES = ((64, 96), (120, 200))
 
@@ -189,7 +187,7 @@ def run(clients: int, seconds: float) -> Load:
 def main(argv: list[str]) -> int:
     del argv
     seen = run(flags.FLAGS.clients, flags.FLAGS.seconds)
-    print(f"{flags.FLAGS.clients} clients, {flags.FLAGS.seconds:g} s: {seen}")
+    print(f"{flags.FLAGS.clients} clients, {flags.FLAGS.seconds:g} s, a tiny network: {seen}")
     for error in seen.errors[:10]:
         print(f"  {error}")
     return 1 if seen.errors or not seen.latencies else 0
@@ -198,4 +196,4 @@ def main(argv: list[str]) -> int:
 if __name__ == "__main__":
     flags.DEFINE_integer("clients", 50, "clients at once", lower_bound=1)
     flags.DEFINE_float("seconds", 60.0, "how long they ask", lower_bound=0.1)
-    app.run(main)
+    cli.launch(main)

@@ -1,10 +1,13 @@
-"""Samples per second of the loader and of a plain torch DataLoader, on the same files and the same crops.
+"""Samples per second of the loader and of a plain torch DataLoader, of the same samples and the same crops.
 
     python -m benchmarks.loader
 
-Both read a Miniscapes folder with the same number of workers: the DataLoader decodes every sample with Pillow, crops,
-flips and stacks; the loader does so once (cold) and from then on cuts crops out of its cache (warm). Every epoch's
-batches are the same, which is checked. Ways take turns within one run, so that a noisy machine disturbs all alike.
+The DataLoader reads a Miniscapes folder's JPEG and PNG files, decodes them with Pillow, crops, flips and stacks. Ours
+reads the same encoded images from the ArrayRecord shards that they were prepared into. Without a cache it decodes them
+each time, as the DataLoader does; into a cold one it decodes and keeps them, as in a run's first epoch; out of a warm
+one, in memory or in a file read through mmap, it cuts decoded samples, as in all later epochs. All files have been read
+before and come from the system's page cache, if they fit in it. Both have the same number of workers and make the same
+batches, which is checked. Ways take turns within one run, so that a noisy machine disturbs all alike.
 """
 
 import gc
@@ -20,28 +23,31 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
-from absl import app, flags
+from absl import flags
 from PIL import Image
 
 from benchmarks import contest
 from mtl_keras import data
 from mtl_keras.data.depth_encoding import decode_depth, encode_inverse_depth
 from mtl_keras.data.pipeline import Fetch, IndexSource, index_order
+from trainers import cli
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("data_dir", None, "Miniscapes folder to read; by default one is rendered.")
-flags.DEFINE_integer("samples", 256, "Samples of the rendered folder.", lower_bound=8)
-flags.DEFINE_integer("scenes", 8, "Different scenes among them; the others are copies.", lower_bound=1)
-flags.DEFINE_integer("height", 360, "Height of the rendered images.")
-flags.DEFINE_integer("width", 720, "Width of the rendered images.")
-flags.DEFINE_integer("crop", 256, "Side of the crops.")
-flags.DEFINE_integer("batch_size", 8, "Samples a batch.")
-flags.DEFINE_integer("workers", os.cpu_count(), "Worker processes of the DataLoader, and threads of the loader.")
-flags.DEFINE_integer("repeats", 5, "Epochs of each way.", lower_bound=2)
-
-flags.DEFINE_string("out", str(contest.RESULTS), "Folder of the result.")
+flags.DEFINE_string("data_dir", None, "Miniscapes folder to read; by default one is rendered")
+flags.DEFINE_integer("samples", 256, "samples of the rendered folder", lower_bound=8)
+flags.DEFINE_integer("scenes", 8, "different scenes among them; the others are copies", lower_bound=1)
+flags.DEFINE_integer("height", 360, "height of the rendered images", lower_bound=1)
+flags.DEFINE_integer("width", 720, "width of the rendered images", lower_bound=1)
+flags.DEFINE_integer("crop", 256, "side of the crops", lower_bound=1)
+flags.DEFINE_integer("batch_size", 8, "samples a batch", lower_bound=1)
+flags.DEFINE_integer(
+    "workers", os.cpu_count(), "worker processes of the DataLoader, and threads of the loader", lower_bound=0
+)
+flags.DEFINE_integer("repeats", 5, "epochs of each way", lower_bound=2)
+flags.DEFINE_string("out", str(contest.RESULTS), "folder of the result")
 
 SEED = 0
+BASELINE = "torch DataLoader, no cache"
 
 
 class FileSamples(torch.utils.data.Dataset):
@@ -139,7 +145,7 @@ def resident_mib() -> float:
 
 def report(rates: dict[str, list[float]]) -> list[dict[str, Any]]:
     """Prints medians, spreads and ratios, and returns them."""
-    baseline = statistics.median(rates["torch DataLoader"])
+    baseline = statistics.median(rates[BASELINE])
     rows = []
     print(f"\n{'way':<32}{'samples/s':>10}{'lowest':>9}{'highest':>9}{'ratio':>8}")
     for way, values in rates.items():
@@ -166,12 +172,12 @@ def measure(dataset: data.Dataset, source: Path, cache_dir: Path) -> dict[str, l
         threads = {"threads": max(FLAGS.workers, 1), "seed": SEED, "cache_dir": cache_dir}
         return data.Loader(dataset, FLAGS.batch_size, view, cache=cache, **threads)
 
-    warm = {"loader, warm (ram)": ours("ram"), "loader, warm (disk)": ours("disk")}
+    warm = {"ours, warm cache (ram)": ours("ram"), "ours, warm cache (disk)": ours("disk")}
     for loader in warm.values():
         check_same(loader_batches(loader), torch_batches(theirs))
-    ways: dict[str, Callable[[], Iterable]] = {"torch DataLoader": lambda: torch_batches(theirs)}
-    ways["loader, no cache"] = lambda: loader_batches(ours("none"))
-    ways["loader, cold (ram, first epoch)"] = lambda: loader_batches(ours("ram"))
+    ways: dict[str, Callable[[], Iterable]] = {BASELINE: lambda: torch_batches(theirs)}
+    ways["ours, no cache"] = lambda: loader_batches(ours("none"))
+    ways["ours, cold cache (ram)"] = lambda: loader_batches(ours("ram"))
     ways |= {way: lambda loader=loader: loader_batches(loader) for way, loader in warm.items()}
     rates: dict[str, list[float]] = {way: [] for way in ways}
     for _ in range(FLAGS.repeats):
@@ -180,7 +186,7 @@ def measure(dataset: data.Dataset, source: Path, cache_dir: Path) -> dict[str, l
             rates[way].append(samples_per_second(batches()))
     memory = []
     for _ in range(5):
-        samples_per_second(loader_batches(warm["loader, warm (ram)"]))
+        samples_per_second(loader_batches(warm["ours, warm cache (ram)"]))
         memory.append(resident_mib())
     print("\nmemory of this process after each of five further epochs, MiB:", *(f"{value:.1f}" for value in memory))
     for loader in warm.values():
@@ -208,4 +214,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    cli.launch(main)

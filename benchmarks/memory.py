@@ -24,7 +24,8 @@ def main(arguments: list[str]) -> None:
             contest.take_turns(started, "train", rounds=FLAGS.rounds, steps=FLAGS.steps)
             rows += [{"name": name, **worker.ask(do="memory")} for name, worker in started.items()]
         if rows and rows[-1]["name"] == contestant.name:
-            print(f"{contestant.name:<36} {rows[-1]['device_mib'] or rows[-1]['resident_mib']:8.0f} MiB", flush=True)
+            print(f"{contestant.name:<52} {rows[-1]['device_mib'] or rows[-1]['resident_mib']:8.0f} MiB", flush=True)
+    contest.check_measured(rows)
     contest.keep(FLAGS.name, {"settings": contest.common_settings(), "rows": rows})
 
 

@@ -33,15 +33,19 @@ def main(arguments: list[str]) -> None:
     rows = contest.summarise(seconds)
     contest.print_rows(rows)
     costs = {}
-    for name in (name for name in seconds if not name.endswith("no metrics")):
+    for name in (name for name in seconds if f"{name}, no metrics" in seconds):
         # Each turn beside its neighbour: what disturbs one disturbs both.
         pairs = zip(seconds[name], seconds[f"{name}, no metrics"], strict=True)
+        shares = [with_them / without - 1 for with_them, without in pairs]
         costs[name] = {
-            "share_of_step": statistics.median(a / b for a, b in pairs) - 1,
+            "share_of_step": statistics.median(shares),
+            "lowest": min(shares),
+            "highest": max(shares),
             "validation_over_step": statistics.median(validation[name]) / statistics.median(seconds[name]),
         }
         print(
-            f"{name}: metrics cost {100 * costs[name]['share_of_step']:.1f} % of a step; a validation step takes "
+            f"{name}: metrics cost {100 * costs[name]['share_of_step']:.1f} % of a step, {100 * min(shares):.1f} to "
+            f"{100 * max(shares):.1f} % in its turns; a validation step takes "
             f"{100 * costs[name]['validation_over_step']:.0f} % of a training step"
         )
     contest.keep(FLAGS.name, {"settings": contest.common_settings(), "rows": rows, "costs": costs})

@@ -8,7 +8,10 @@ gradients' all-reduce. `docs/scaling.md` has the formulas, where its numbers com
 import dataclasses
 import math
 
-from absl import app, flags
+from absl import flags
+
+from mtl_keras.errors import UserError
+from trainers import cli
 
 FLAGS = flags.FLAGS
 
@@ -16,16 +19,27 @@ flags.DEFINE_float("step_seconds", None, "a training step on one device", lower_
 flags.DEFINE_integer("batch", 32, "images a step on each device", lower_bound=1)
 flags.DEFINE_integer("parameters", 32_142_356, "trainable parameters; the gradient has 4 bytes for each", lower_bound=1)
 flags.DEFINE_integer("small_reduces", 0, "all-reduces a step that batch normalisation waits for", lower_bound=0)
-flags.DEFINE_list("devices", ["1", "8", "64", "512"], "numbers of devices")
+flags.DEFINE_list("devices", ["1", "8", "64", "512"], "numbers of devices, behind commas")
 flags.DEFINE_integer("node", 8, "devices of a machine", lower_bound=1)
 flags.DEFINE_float("inside", 380.0, "GB/s of a device to the others of its machine", lower_bound=0)
 flags.DEFINE_float("between", 50.0, "GB/s of a device to other machines", lower_bound=0)
 flags.DEFINE_float("latency_inside", 3.0, "microseconds of a hop inside a machine", lower_bound=0)
 flags.DEFINE_float("latency_between", 10.0, "microseconds of a hop between machines", lower_bound=0)
 flags.DEFINE_float(
-    "hidden", 0.0, "share of a step's time that the gradients' all-reduce may hide behind", upper_bound=1
+    "hidden",
+    0.0,
+    "share of a step's time that the gradients' all-reduce may hide behind",
+    lower_bound=0,
+    upper_bound=1,
 )
 flags.DEFINE_integer("samples", 20_000, "training images of an epoch", lower_bound=1)
+for flag in ("step_seconds", "inside", "between"):
+    flags.register_validator(flag, lambda value: value is None or value > 0, "give more than 0")
+flags.register_validator(
+    "devices",
+    lambda counts: counts and all(count.isdecimal() and int(count) > 0 for count in counts),
+    "give numbers from 1 on, such as 1,8,64",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,10 +61,10 @@ class Interconnect:
     latency_between: float
 
     def shape(self, devices: int) -> tuple[int, int]:
-        """Devices of each machine, and machines; raises `ValueError` for machines that are not full."""
+        """Devices of each machine, and machines; raises `UserError` for machines that are not full."""
         inside = min(devices, self.node)
         if devices % inside:
-            raise ValueError(f"{devices} devices do not fill machines of {self.node}; give a multiple")
+            raise UserError(f"{devices} devices do not fill machines of {self.node}; give a multiple")
         return inside, devices // inside
 
     def ring(self, size: float, devices: int) -> float:
@@ -139,4 +153,4 @@ def main(arguments: list[str]) -> None:
 
 if __name__ == "__main__":
     flags.mark_flag_as_required("step_seconds")
-    app.run(main)
+    cli.launch(main)

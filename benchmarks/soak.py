@@ -3,24 +3,23 @@
     python -m benchmarks.soak --epochs 500 --predictions 5000
 
 The run is `benchmarks.tiny_run`, with checkpoints, table, pictures and TensorBoard at each epoch; predictions are of
-images of four sizes, alone and in batches, mirrored and through windows. The exit status is 1 if anything grew.
+images of four sizes, plain, mirrored and through windows. Both are of a tiny network (`tiny_run.make_networks_tiny`):
+what grows would show, what a real network takes does not. The exit status is 1 if anything grew.
 """
 
 import dataclasses
 import gc
-import os
 import subprocess
 import tempfile
 import time
 from pathlib import Path
 
-os.environ.setdefault("KERAS_BACKEND", "jax")
-
 import numpy as np
 import psutil
-from absl import app, flags
+from absl import flags
 
 from benchmarks import tiny_run
+from trainers import cli
 
 # Between the medians of a third and of the last quarter: what allocators keep, and nothing that goes on.
 MOST_GROWN = 24 * 2**20
@@ -79,7 +78,7 @@ def train(epochs: int, folder: Path) -> Usage:
     steps = folder / "steps.txt"
     command = tiny_run.command(*tiny_run.flags(folder), f"--epochs={epochs}", f"--runs_dir={folder / 'runs'}")
     environment = tiny_run.environment(**{tiny_run.STEPS_FILE: str(steps)})
-    usage = Usage(f"{epochs} epochs of {tiny_run.STEPS_PER_EPOCH} steps")
+    usage = Usage(f"{epochs} epochs of {tiny_run.STEPS_PER_EPOCH} steps, a tiny network")
     with open(folder / "output.txt", "w", encoding="utf-8") as output:
         process = subprocess.Popen(command, cwd=tiny_run.ROOT, env=environment, stdout=output, stderr=output)
     watched, last = psutil.Process(process.pid), epochs * tiny_run.STEPS_PER_EPOCH
@@ -103,7 +102,7 @@ def predict(count: int) -> Usage:
     model = zoo.build("joint", encoder="resnet18", aspp=False, skip=False)
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (*side, 3), np.uint8) for side in ((33, 47), (64, 96), (96, 64), (120, 200))]
-    usage, watched = Usage(f"{count} predictions"), psutil.Process()
+    usage, watched = Usage(f"{count} predictions of a tiny network"), psutil.Process()
     for number in range(count):
         image = images[number % len(images)]
         options = ({}, {"flip": True}, {"window": (48, 48), "confidence": True})[number // len(images) % 3]
@@ -127,4 +126,4 @@ def main(argv: list[str]) -> int:
 if __name__ == "__main__":
     flags.DEFINE_integer("epochs", 500, "epochs of the run", lower_bound=12)
     flags.DEFINE_integer("predictions", 5000, "how many images are predicted", lower_bound=120)
-    app.run(main)
+    cli.launch(main)

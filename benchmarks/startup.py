@@ -55,7 +55,7 @@ def main(arguments: list[str]) -> None:
                     seconds.setdefault(contestant.name, []).append(value)
     rows = contest.summarise(seconds)
     for name, values in seconds.items():
-        print(f"{name:<32} {statistics.median(values):6.1f} s   ({min(values):.1f} to {max(values):.1f})")
+        print(f"{name:<44} {statistics.median(values):6.1f} s   ({min(values):.1f} to {max(values):.1f})")
     contest.keep(FLAGS.name, {"settings": contest.common_settings(), "rows": rows})
 
 

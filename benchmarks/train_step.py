@@ -1,6 +1,6 @@
 """Seconds of a training step: ours under every backend and plain PyTorch's, in turns.
 
-    python -m benchmarks.train_step --arch branched --batch_size 4 --size 128,256
+    python -m benchmarks.train_step --arch branched --batch_size 4 --size 128x256
 
 A step of ours is one of `fit`: forward, losses, backward, Adam and the metrics. PyTorch's has no metrics.
 """
@@ -24,10 +24,11 @@ def main(arguments: list[str]) -> None:
         flops = {name: worker.ask(do="matmul")["flops"] for name, worker in started.items()}
     rows = contest.summarise(seconds)
     # What PyTorch computes is the network by its definition; ours comes to the same with fewer operations.
-    plain = next(fact["multiply_adds"] for fact in facts.values() if "multiply_adds" in fact)
+    costs = [fact["multiply_adds"] for fact in facts.values() if "multiply_adds" in fact]
+    contest.check_measured(costs)
     peak = max(flops.values())
     for row in rows:
-        cost = facts[row["name"]].get("computed_multiply_adds", plain)
+        cost = facts[row["name"]].get("computed_multiply_adds", costs[0])
         # A backward pass is two forward passes: one for the weights, one for the inputs.
         flop = 3 * 2 * FLAGS.batch_size * cost
         row |= {"flop": flop, "share_of_peak": flop / row["median"] / peak, **memory[row["name"]]}

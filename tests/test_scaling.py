@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.scaling import Interconnect, Scaling
+from mtl_keras.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 
@@ -45,7 +46,7 @@ def test_what_the_backward_pass_hides_costs_nothing():
 
 
 def test_a_machine_that_is_not_full_is_refused():
-    with pytest.raises(ValueError, match="12 devices do not fill machines of 8"):
+    with pytest.raises(UserError, match="12 devices do not fill machines of 8"):
         Interconnect(8, 1.0, 1.0, 0.0, 0.0).ring(1.0, 12)
 
 

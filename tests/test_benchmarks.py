@@ -1,0 +1,86 @@
+"""What the benchmarks record of themselves, what becomes of it in RESULTS.md, and what they say to a wrong command."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+
+# In processes of their own, for benchmarks define flags of the same names.
+KEEP = """
+from benchmarks import contest
+contest.define_flags(rounds=1, steps=1)
+contest.FLAGS(sys.argv)
+contest.keep("kept", {})
+"""
+SHARES = """
+from unittest import mock
+from benchmarks import contest, metrics_cost
+turns = {"train": {"a": [2.0, 3.0, 6.0], "a, no metrics": [2.0, 4.0, 4.0]}, "evaluate": {"a": [1.5, 0.5, 9.0]}}
+contest.FLAGS(sys.argv)
+with mock.patch.multiple(contest, workers=mock.MagicMock(), take_turns=lambda _, do, **__: turns[do]):
+    metrics_cost.main([])
+"""
+FAILED_EXPORT = """
+from pathlib import Path
+from benchmarks import contest, infer
+contest.FLAGS(sys.argv)
+infer.EXPORT = "raise ValueError('no such layer')"
+assert infer.exports(Path()) == []
+"""
+
+
+def script(code: str, *arguments: object) -> str:
+    """Runs code of a benchmark with flags, and returns what it printed."""
+    command = [sys.executable, "-c", f"import sys\nsys.argv[0] = 'benchmarks/it.py'\n{code}", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+@pytest.mark.parametrize(
+    "command, said",
+    [
+        ("train_step --size 256", "size: '256' is no size"),
+        ("infer --formats foo", "one or more of saved_model,onnx,litert,openvino"),
+        ("loader --data_dir /nope", "/nope"),
+        ("scaling --step_seconds 0.1 --devices 12", "12 devices do not fill machines of 8"),
+        ("scaling --step_seconds 0.1 --inside 0", "give more than 0"),
+        ("scaling --step_seconds 0.1 stray", "'stray' is no flag"),
+    ],
+)
+def test_a_wrong_command_gets_one_line_and_status_2(command, said):
+    name, *arguments = command.split()
+    done = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{name}", *arguments], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1 and said in done.stderr
+
+
+def test_the_command_that_is_kept_is_the_same_wherever_the_result_goes(tmp_path):
+    script(KEEP, "--out", tmp_path, "--size", "64,128", "--backends=jax")
+    kept = json.loads((tmp_path / "kept.json").read_text())
+    assert kept["command"] == "python -m benchmarks.it --size=64,128 --backends=jax"
+
+
+def test_the_cost_of_the_metrics_has_the_range_of_its_turns(tmp_path):
+    script(SHARES, f"--out={tmp_path}")
+    cost = json.loads((tmp_path / "metrics_cost.json").read_text())["costs"]["a"]
+    assert cost == {"share_of_step": 0.0, "lowest": -0.25, "highest": 0.5, "validation_over_step": 0.5}
+
+
+def test_an_export_that_fails_is_told_with_its_reason():
+    said = script(FAILED_EXPORT, "--formats=saved_model")
+    assert said == "left out: ours, saved_model: the export ended with status 1 (ValueError: no such layer)\n"
+
+
+def test_the_page_is_made_of_the_results_that_are_there(tmp_path):
+    page = tmp_path / "RESULTS.md"
+    subprocess.run([sys.executable, "-m", "benchmarks.results", f"--out={page}"], cwd=ROOT, check=True)
+    text = page.read_text(encoding="utf-8")
+    for path in RESULTS.glob("*.json"):
+        for row in json.loads(path.read_text(encoding="utf-8")).get("rows", []):
+            assert path.stem == "metrics_cost" or f"| {row['name']} | " in text
