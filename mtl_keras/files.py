@@ -6,10 +6,10 @@ import os
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from mtl_keras.errors import UserError
+from mtl_keras.errors import UserError, on_one_line
 
 # Weights hardly shrink: who claims to unpack to more than this times an archive's size means harm.
 _MOST_UNPACKED = 20
@@ -21,10 +21,16 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
 
     The suffix stays, so that a library which goes by it writes the right format. The bytes are on the disk before the
     rename, so that not even a power cut leaves a torn file under the name.
+
+    Raises:
+        OSError: it cannot be written; a name that the folder cannot hold is told before anything is.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    with contextlib.suppress(FileNotFoundError):
+        path.lstat()
+    # Of a long name only the beginning, for the temporary one must be no longer.
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem[:16]}-", suffix=path.suffix, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -65,17 +71,24 @@ def _as_tuple(value: Any) -> Any:
     return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
 
 
-def refuse_bomb(path: str | os.PathLike) -> None:
-    """Passes any file but a ZIP archive (`.keras`, `.pth`) that would unpack to far more than it holds.
+def refuse_harmful_archive(path: str | os.PathLike) -> None:
+    """Passes any file but a ZIP archive (`.keras`, `.pth`) that is made to do harm when it is unpacked.
 
     Raises:
-        UserError: it would fill the memory.
+        UserError: it would fill the memory, or has a member that would lie outside the folder that it is unpacked to.
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            unpacked = sum(info.file_size for info in archive.infolist())
+            members = archive.infolist()
     except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
         return  # not an archive, or none that anybody can read
-    held = os.path.getsize(path)
+    for info in members:
+        place = PureWindowsPath(info.filename)  # which knows both kinds of slash, and drives
+        if place.anchor or ".." in place.parts:
+            member = on_one_line(info.filename)[:100]
+            raise UserError(
+                f"{path}: its member '{member}' leads out of the folder that it is unpacked to; do not use the file"
+            )
+    held, unpacked = os.path.getsize(path), sum(info.file_size for info in members)
     if unpacked > _MOST_UNPACKED * held + 2**20:
         raise UserError(f"{path}: {held} bytes that would unpack to {unpacked}; get it again, from who made it")

@@ -6,6 +6,10 @@ limited and never written to disk.
 
 import asyncio
 import base64
+import contextlib
+import math
+import os
+import socket
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +19,7 @@ from absl import flags
 
 from mtl_keras import viz
 from mtl_keras.data.images import BadFile
-from mtl_keras.errors import UserError
+from mtl_keras.errors import UserError, on_one_line
 from mtl_keras.inference import Options, decode_image, predict_batch
 from mtl_keras.viz.panels import log_ticks
 from trainers import cli
@@ -152,6 +156,25 @@ def _in_url(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens at a host's address, of several at the IPv4 one.
+
+    Raises:
+        UserError: there is no such host, or nothing can listen there.
+    """
+    try:
+        family, *_, address = min(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE))
+    except (OSError, UnicodeError):
+        raise UserError(f"host: '{on_one_line(host)}' is no known address; give one, such as 127.0.0.1") from None
+    try:
+        return socket.create_server(address, family=family)
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)  # without the address, which the host's stands for
+        raise UserError(
+            f"port: cannot listen at {_in_url(host)}:{port} ({reason}); give another --port or --host"
+        ) from None
+
+
 def main(arguments: list[str]) -> None:
     if len(arguments) != 1:
         raise UserError("give one run, such as `python -m trainers.demo runs/NAME`")
@@ -161,12 +184,15 @@ def main(arguments: list[str]) -> None:
         raise UserError("demo: uvicorn is not installed; run: pip install starlette uvicorn") from None
     from trainers.best import load_best
 
-    model = load_best(arguments[0])
-    about = f"{Path(arguments[0]).resolve().name}: {model.name} topology, trained on {model.spec.name}"
-    hosts = names_of(FLAGS.host)
-    app = make_app(model, about, FLAGS.most_megabytes * 2**20, int(FLAGS.most_megapixels * 1e6), hosts)
-    print(f"http://{_in_url(FLAGS.host)}:{FLAGS.port} shows {about}; Ctrl-C ends it", flush=True)
-    uvicorn.run(app, host=FLAGS.host, port=FLAGS.port, log_level="warning", limit_concurrency=MOST_CONNECTIONS)
+    with listen(FLAGS.host, FLAGS.port) as listening:
+        model = load_best(arguments[0])
+        about = f"{Path(arguments[0]).resolve().name}: {model.name} topology, trained on {model.spec.name}"
+        hosts = names_of(FLAGS.host)
+        app = make_app(model, about, FLAGS.most_megabytes * 2**20, int(FLAGS.most_megapixels * 1e6), hosts)
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", limit_concurrency=MOST_CONNECTIONS))
+        print(f"http://{_in_url(FLAGS.host)}:{FLAGS.port} shows {about}; Ctrl-C ends it", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            server.run(sockets=[listening])
 
 
 if __name__ == "__main__":
@@ -174,4 +200,5 @@ if __name__ == "__main__":
     flags.DEFINE_integer("port", 7860, "port to listen on", lower_bound=1, upper_bound=65535)
     flags.DEFINE_integer("most_megabytes", 20, "largest upload, MiB", lower_bound=1)
     flags.DEFINE_float("most_megapixels", 16.0, "largest image, millions of pixels", lower_bound=0.01)
+    flags.register_validator("most_megapixels", lambda value: math.isfinite(value * 1e6), "give a number, such as 16")
     cli.launch(main, takes="a run")

@@ -61,7 +61,7 @@ def find(arguments: Sequence[str]) -> tuple[list[Input], list[str]]:
         arguments: paths of files or folders, or globs.
 
     Returns:
-        The inputs, in order and without doublets, and what could not be found, a line each.
+        The inputs, in order, each name once, and what could not be found, a line each. A link is an input of its own.
     """
     found: dict[Path, Path] = {}
     problems = []
@@ -76,8 +76,7 @@ def find(arguments: Sequence[str]) -> tuple[list[Input], list[str]]:
                 if not files:
                     problems.append(f"{on_one_line(path)}: a folder without images ({', '.join(IMAGES)}) or videos")
             for file, name in files:
-                # Unlike `resolve`, it takes a link that leads to itself as it is: reading says what is wrong with it.
-                found.setdefault(Path(os.path.realpath(file)), name)
+                found.setdefault(Path(os.path.realpath(file.parent), file.name), name)
     return _named(found), problems
 
 
@@ -88,7 +87,9 @@ def count(inputs: Sequence[Input]) -> int | None:
 
 
 def _is_wanted(file: Path) -> bool:
-    return file.suffix.lower() in IMAGES + video.SUFFIXES and file.is_file() and not file.name.startswith(".")
+    """Whether its name says so; of a pipe, or a link that leads nowhere, reading says what is wrong with it."""
+    wanted = file.suffix.lower() in IMAGES + video.SUFFIXES and not file.name.startswith(".")
+    return wanted and not os.path.isdir(file)
 
 
 def _named(found: dict[Path, Path]) -> list[Input]:

@@ -13,12 +13,13 @@ Of a video `drive.mov`, the overlay is a video too: `overlay/drive.mp4` (H.264, 
 average rate of frames; where a side is odd, its last row or column stands there twice. The other kinds, whose values a
 video would blur, have a folder `drive/` with a file for each frame; `--only=overlay` leaves them out.
 
-What cannot be read is named and passed over; the exit status is then 1.
+What cannot be read, or written under its name, is named and passed over; the exit status is then 1.
 """
 
 import contextlib
 import dataclasses
 import itertools
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -52,6 +53,11 @@ class Progress:
     seconds: float = 0.0
     failures: list[str] = dataclasses.field(default_factory=list)
 
+    def note(self, error: Exception) -> None:
+        """Notes what failed, once: the frames of a video may fail alike."""
+        if str(error) not in self.failures:
+            self.failures.append(str(error))
+
 
 def main(arguments: list[str]) -> int | None:
     if len(arguments) < 2:
@@ -83,9 +89,7 @@ def main(arguments: list[str]) -> int | None:
         disable=not console.is_terminal,
     )
     with writer:
-        for name, image, prediction in predictions(model, iter(frames), options, progress):
-            writer.write(name, image, prediction, model.spec)
-            progress.images += 1
+        write(predictions(model, iter(frames), options, progress), writer, model.spec, progress)
     return _summary(console, progress, out, time.monotonic() - started)
 
 
@@ -97,7 +101,7 @@ def read(inputs: Iterable["Input"], progress: Progress) -> Iterator[tuple[str, A
         try:
             yield from item.frames()
         except (BadFile, UserError) as error:
-            progress.failures.append(str(error))
+            progress.note(error)
 
 
 def predictions(
@@ -115,6 +119,18 @@ def predictions(
             progress.seconds += time.monotonic() - started
             for (name, image), prediction in zip(batch, predicted, strict=True):
                 yield name, image, prediction
+
+
+def write(predicted: Iterable[tuple[str, Any, "Prediction"]], writer: "Writer", spec: Any, progress: Progress) -> None:
+    """Writes names, images and predictions; notes what cannot be written under its name, and goes on."""
+    from mtl_keras.data.images import BadFile
+
+    for name, image, prediction in predicted:
+        try:
+            writer.write(name, image, prediction, spec)
+            progress.images += 1
+        except BadFile as error:
+            progress.note(error)
 
 
 class Writer(contextlib.AbstractContextManager):
@@ -135,10 +151,10 @@ class Writer(contextlib.AbstractContextManager):
         self._videos = {item.name: item for item in inputs if item.is_video}
         self._video: str | None = None
         self._open = contextlib.ExitStack()
-        read = {item.path for item in inputs}
+        read = {os.path.realpath(item.path) for item in inputs}
         for item in inputs:
             for path in [self.path(kind, item.name) for kind in kinds] + [self.video_path(item.name)] * item.is_video:
-                if path.resolve() in read:
+                if os.path.realpath(path) in read:
                     raise UserError(f"out: {path} is an input too; give another --out")
 
     def __exit__(self, *exception) -> None:
@@ -151,8 +167,14 @@ class Writer(contextlib.AbstractContextManager):
         return self.out / "overlay" / f"{name}.mp4"
 
     def write(self, name: str, image: Any, prediction: "Prediction", spec: Any) -> None:
-        """Writes the outputs of one image, each whole or not at all; what a run before it wrote is replaced."""
+        """Writes the outputs of one image, each whole or not at all; what a run before it wrote is replaced.
+
+        Raises:
+            BadFile: one cannot be written under its name.
+            UserError: the folder cannot be written to.
+        """
         from mtl_keras import prediction_files, viz
+        from trainers import outputs
 
         semseg, depth = prediction.semseg, prediction.depth
         make = {
@@ -167,7 +189,7 @@ class Writer(contextlib.AbstractContextManager):
             if kind == "overlay" and video in self._videos:
                 self._add_to_video(video, viz.overlay(image, semseg, spec))
             else:
-                _write_file(self.path(kind, name), make[kind]())
+                outputs.write(self.path(kind, name), make[kind]())
 
     def _add_to_video(self, name: str, overlay: Any) -> None:
         """Adds a frame to a video's overlay; videos come one after the other."""
@@ -179,16 +201,6 @@ class Writer(contextlib.AbstractContextManager):
             self._add = self._open.enter_context(video.writing(self.video_path(name), rate))
             self._video = name
         self._add(overlay)
-
-
-def _write_file(path: Path, data: bytes) -> None:
-    from mtl_keras.files import replacing
-
-    try:
-        with replacing(path) as beside:
-            beside.write_bytes(data)
-    except OSError as error:
-        raise UserError(f"out: {path} cannot be written ({error.strerror}); give another --out") from None
 
 
 def _picture(image, semseg, depth, spec):

@@ -12,6 +12,7 @@ import numpy as np
 from mtl_keras.data.images import BadFile
 from mtl_keras.errors import UserError
 from mtl_keras.files import replacing
+from trainers.outputs import cannot_write
 
 SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v")
 # Of a video that does not tell its own, such as raw H.264.
@@ -61,7 +62,8 @@ def writing(path: Path, rate: Fraction) -> Iterator[Callable[[np.ndarray], None]
         rate: frames a second.
 
     Raises:
-        UserError: PyAV is not installed, or the file cannot be written.
+        BadFile: its name cannot be written.
+        UserError: PyAV is not installed, or the folder cannot be written to.
     """
     av = _pyav(path)
     # Its index lies before its frames, so that a browser plays it while it loads.
@@ -72,7 +74,7 @@ def writing(path: Path, rate: Fraction) -> Iterator[Callable[[np.ndarray], None]
             yield lambda image: container.mux(stream.encode(_as_frame(image, stream)))
             container.mux(stream.encode())
     except (av.FFmpegError, OSError) as error:
-        raise UserError(f"out: {path} cannot be written ({error.strerror}); give another --out") from None
+        raise cannot_write(path, error) from None
 
 
 def _as_frame(image: np.ndarray, stream: Any) -> Any:
@@ -96,6 +98,8 @@ def _as_frame(image: np.ndarray, stream: Any) -> Any:
 def _opened(path: Path) -> Iterator[Any]:
     """A video, opened to be read; what goes wrong with it is told as a bad file."""
     av = _pyav(path)
+    if path.exists() and not path.is_file():
+        raise BadFile(path, "not a file")  # a pipe may never end
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:

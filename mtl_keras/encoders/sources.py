@@ -17,7 +17,7 @@ from mtl_keras.encoders import keras_hub_layout
 from mtl_keras.encoders.pretrained import PIXEL_MEAN, PIXEL_STD, EncoderWeights, select_encoder
 from mtl_keras.encoders.resnet import VARIANTS
 from mtl_keras.encoders.weight_files import read_file, read_safetensors
-from mtl_keras.errors import UserError, first_line
+from mtl_keras.errors import UserError, first_line, first_sentence
 
 logger = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ def _download(repository: str, filename: str, revision: str) -> Path:
     except HFValidationError as error:
         raise UserError(f"{repository}: is no name on the hub ({first_line(error)}); correct it") from None
     except (EntryNotFoundError, HfHubHTTPError, OSError) as error:
-        reason = first_line(error.__cause__ or error).partition(". ")[0]
+        reason = first_sentence(error.__cause__ or error)
         raise UserError(
             f"{repository}: {filename} at revision {revision[:12]} is not in the cache "
             f"({constants.HF_HUB_CACHE}) and cannot be fetched from "
@@ -163,7 +163,7 @@ def _from_keras_hub(preset: str, variant: str) -> EncoderWeights:
         converter = keras_hub.layers.ImageConverter.from_preset(preset)
     except Exception as error:
         # Keras-hub passes on whatever its downloaders raise.
-        raise UserError(f"keras_hub/{preset}: cannot be loaded ({first_line(error)}); check the name") from error
+        raise UserError(f"keras_hub/{preset}: cannot be loaded ({first_sentence(error)}); check the name") from error
     source = f"keras_hub/{preset}"
     # The converter gives image·scale + offset.
     scale = 1.0 if converter.scale is None else converter.scale

@@ -20,7 +20,7 @@ from mtl_keras.encoders.pretrained import (
 )
 from mtl_keras.encoders.resnet import resnet
 from mtl_keras.errors import UserError, first_line
-from mtl_keras.files import refuse_bomb
+from mtl_keras.keras_files import load_keras_file
 
 Tensors = dict[str, np.ndarray]
 
@@ -35,7 +35,6 @@ def read_file(path: Path, variant: str) -> Tensors:
     Raises:
         UserError: for a file of another kind, or one that is damaged or needs code to load.
     """
-    refuse_bomb(path)
     if path.name.endswith(".weights.h5"):
         return _read_weights_h5(path, variant)
     if path.suffix == ".keras":
@@ -73,11 +72,7 @@ def _of_checkpoint(arrays: Tensors) -> Tensors:
 
 
 def _read_keras(path: Path) -> Tensors:
-    try:
-        model = keras.saving.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:
-        # Keras raises whatever its parts raise; the first line says what.
-        raise UserError(f"{path}: cannot be loaded ({first_line(error)}); get it again") from error
+    model = load_keras_file(path)
     encoders = [layer for layer in model.layers if layer.name == "encoder"] or [model]
     try:
         return torchvision_tensors(encoders[0])

@@ -98,7 +98,10 @@ def test_predicting_a_folder_of_them_reads_or_names_each(corpus):
     progress = predict.Progress(failures=problems)
     frames = dict(predict.read(found, progress))
     assert len(frames) + len(progress.failures) == len(found)
-    assert len(frames) >= len(AWKWARD_NAMES)
+    assert len(found) == len([path for path in corpus if not path.is_dir()])
+    for name in ("loop.png", "dangling.png", "around.png", "pipe.png", "endless.png"):
+        assert any(line.startswith(f"{folder / name}: ") for line in progress.failures), name
+    assert len(frames) >= len(AWKWARD_NAMES) and {"link", "rgb_png"} <= set(frames)
     for line in progress.failures:
         assert_one_line(line)
     outputs = [folder.parent / "out" / f"{name}.png" for name in frames]

@@ -5,7 +5,7 @@ import contextlib
 import http.client
 import io
 import json
-import socket
+import signal
 import threading
 import time
 
@@ -13,12 +13,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mtl_keras.errors import UserError
 from mtl_keras.viz import encode_png
 from tests import harness
 from trainers import demo
 
 uvicorn = pytest.importorskip("uvicorn")
 pytest.importorskip("starlette")
+
+
+def _has_ipv6() -> bool:
+    try:
+        demo.listen("::1", 0).close()
+    except UserError:
+        return False
+    return True
 
 
 @pytest.fixture(scope="module")
@@ -31,16 +40,16 @@ def model():
 @pytest.fixture(scope="module")
 def ask(model):
     """Sends a request to the demo: `ask(method, path, body, **headers)` gives status and body."""
-    with serving(model, demo.names_of("127.0.0.1")) as request:
+    with serving(model, "127.0.0.1") as request:
         yield request
 
 
 @contextlib.contextmanager
-def serving(model, hosts):
-    app = demo.make_app(model, "a tiny model", most_bytes=100_000, most_pixels=10_000, hosts=hosts)
-    with contextlib.closing(socket.socket()) as listening:
-        listening.bind(("127.0.0.1", 0))
-        port = listening.getsockname()[1]
+def serving(model, host):
+    """A demo that listens at a host, and a way to ask it."""
+    app = demo.make_app(model, "a tiny model", most_bytes=100_000, most_pixels=10_000, hosts=demo.names_of(host))
+    with demo.listen(host, 0) as listening:
+        address, port = listening.getsockname()[:2]
         server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
@@ -48,7 +57,7 @@ def serving(model, hosts):
             time.sleep(0.01)
 
         def request(method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, bytes]:
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+            connection = http.client.HTTPConnection(address, port, timeout=60)
             with contextlib.closing(connection):
                 connection.request(method, path, body, headers)
                 with connection.getresponse() as response:
@@ -98,11 +107,45 @@ def test_another_site_cannot_reach_it(ask):
     assert ask("GET", "/", Host="elsewhere.example")[0] == 400
 
 
-def test_an_ipv6_address_is_named_as_the_host_header_has_it(model):
-    with serving(model, demo.names_of("::1")) as request:
+@pytest.mark.skipif(not _has_ipv6(), reason="this machine has no IPv6")
+def test_it_listens_at_an_ipv6_address(model):
+    with serving(model, "::1") as request:
         assert request("GET", "/about", Host="[::1]:7860")[0] == 200
 
 
 def test_who_listens_everywhere_is_reached_by_any_name(model):
-    with serving(model, demo.names_of("0.0.0.0")) as request:
+    with serving(model, "0.0.0.0") as request:
         assert request("GET", "/about", Host="machine.example")[0] == 200
+
+
+def test_where_it_cannot_listen_is_one_line_before_the_model_is_loaded(command):
+    """Each with status 2 and no address on stdout, and the commands run side by side."""
+    with demo.listen("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        cases = {
+            f"--port={port}": f"cannot listen at 127.0.0.1:{port} (Address already in use); give another --port",
+            "--host=no.such.invalid": "'no.such.invalid' is no known address",
+            "--host=192.0.2.1": "(Cannot assign requested address)",
+            "--most_megapixels=nan": "most_megapixels=nan: give a number",
+            "--most_megapixels=inf": "most_megapixels=inf: give a number",
+        }
+        started = {flag: command("demo", "no such run", flag) for flag in cases}
+        for flag, message in cases.items():
+            output, errors = started[flag].communicate(timeout=120)
+            assert started[flag].returncode == 2 and output == "", (flag, errors)
+            assert len(errors.splitlines()) == 1 and errors.startswith("error: ") and message in errors, errors
+
+
+def test_the_command_serves_and_ends_by_ctrl_c_without_a_word(model, tmp_path, command):
+    model.save(tmp_path / "tiny.keras")
+    with demo.listen("127.0.0.1", 0) as free:
+        port = free.getsockname()[1]
+    process = command("demo", str(tmp_path / "tiny.keras"), f"--port={port}")
+    assert process.stdout.readline().startswith(f"http://127.0.0.1:{port} shows ")
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    with contextlib.closing(connection):
+        connection.request("GET", "/about")
+        assert connection.getresponse().status == 200
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert (process.returncode, output, errors) == (0, "", "")

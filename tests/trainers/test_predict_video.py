@@ -1,5 +1,6 @@
 """A video comes back as a video."""
 
+import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -66,9 +67,9 @@ def prediction_of(image: np.ndarray) -> Prediction:
 
 
 def write_all(out: Path, found: list[inputs.Input], progress: predict.Progress) -> None:
+    predicted = ((name, image, prediction_of(image)) for name, image in predict.read(found, progress))
     with predict.Writer(out, ("overlay",), found) as writer:
-        for name, image in predict.read(found, progress):
-            writer.write(name, image, prediction_of(image), harness.spec())
+        predict.write(predicted, writer, harness.spec(), progress)
 
 
 def test_the_command_gives_an_overlay_of_the_videos_own_length_size_and_rate(tmp_path, command):
@@ -172,6 +173,25 @@ def test_a_video_is_never_written_over_itself(tmp_path):
     found, _ = inputs.find([str(path)])
     with pytest.raises(UserError, match="is an input too"):
         predict.Writer(tmp_path, predict.KINDS, found)
+
+
+def test_one_whose_overlay_can_have_no_such_name_is_told_once_and_the_others_kept(tmp_path):
+    for suffix in ("mkv", "mov"):  # which tell the names apart, and make them too long
+        write_video(tmp_path / f"{'v' * 250}.{suffix}", street(3, 48, 64))
+    write_video(tmp_path / "w.mkv", street(2))
+    found, _ = inputs.find([str(tmp_path)])
+    progress = predict.Progress()
+    write_all(tmp_path / "out", found, progress)
+    assert [path.name for path in (tmp_path / "out" / "overlay").iterdir()] == ["w.mp4"] and progress.images == 2
+    assert len(progress.failures) == 2 and all("File name too long" in line for line in progress.failures)
+
+
+def test_a_pipe_under_a_videos_name_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "live.mp4")
+    found, _ = inputs.find([str(tmp_path)])
+    progress = predict.Progress()
+    assert inputs.count(found) == 0 and not list(predict.read(found, progress))
+    assert progress.failures == [f"{tmp_path / 'live.mp4'}: not a file"]
 
 
 def test_where_it_cannot_be_written_is_told(tmp_path):

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -18,6 +19,9 @@ from tests.runs import decisive_model, write_run
 from trainers import submission
 from trainers.best import load_best
 from trainers.config import read_config
+
+# Names may have 255 bytes.
+LONGEST, TOO_LONG = "l" * 251, "m" * 250
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +153,7 @@ def _png(array: np.ndarray) -> bytes:
 
 @pytest.fixture(scope="module")
 def predicted(run, module_path, command):
-    """Outputs for a folder with three good files and two bad ones, and what the command said."""
+    """Outputs for a folder of good and bad files, and what the command said."""
     folder = module_path / "inputs"
     (folder / "below").mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -161,6 +165,13 @@ def predicted(run, module_path, command):
     shutil.copyfile(folder / "street.png", folder / "torn.png")
     with open(folder / "torn.png", "r+b") as file:
         file.truncate(2000)
+    (folder / "alias.png").symlink_to("street.png")
+    (folder / "dangling.png").symlink_to("nowhere.png")
+    os.mkfifo(folder / "pipe.png")
+    shutil.copyfile(folder / "street.png", folder / f"{LONGEST}.png")
+    # Told apart by their suffixes, these get names that no folder can hold.
+    for suffix in ("png", "jpg"):
+        shutil.copyfile(folder / f"street.{suffix}", folder / f"{TOO_LONG}.{suffix}")
     # Brackets that Rich would take for markup.
     out = module_path / "predicted [/x]"
     process = command("predict", str(run.path), str(folder), str(folder / "none*.png"), f"--out={out}", "--tta=flip")
@@ -170,14 +181,22 @@ def predicted(run, module_path, command):
 
 def test_bad_files_are_named_and_the_others_predicted(predicted):
     images, out, status, output, errors = predicted
-    assert status == 1 and f"3 images in {out}:" in output
-    lines = errors[errors.index("error: 3 not predicted:") :].splitlines()
-    assert len(lines) == 4
-    for name, reason in (("none*.png", "no such"), ("notes.png", "not a PNG or JPEG"), ("torn.png", "damaged")):
+    assert status == 1 and f"5 images in {out}:" in output
+    lines = errors[errors.index("error: 7 not predicted:") :].splitlines()
+    assert len(lines) == 8
+    for name, reason in (
+        ("none*.png", "no such"),
+        ("notes.png", "not a PNG or JPEG"),
+        ("torn.png", "damaged"),
+        ("dangling.png", "No such file"),
+        ("pipe.png", "not a file"),
+        (f"{TOO_LONG}_png.png", "cannot be written (File name too long); rename"),
+        (f"{TOO_LONG}_jpg.png", "cannot be written (File name too long); rename"),
+    ):
         assert any(name in line and reason in line for line in lines)
     for kind in ("overlay", "semseg", "depth", "depth8", "picture"):
         files = {path.relative_to(out / kind).as_posix() for path in (out / kind).rglob("*.*")}
-        assert files == {"street_png.png", "street_jpg.png", "below/street.png"}
+        assert files == {"street_png.png", "street_jpg.png", "below/street.png", "alias.png", f"{LONGEST}.png"}
 
 
 def test_predicted_files_hold_what_predict_images_says(run, predicted):
@@ -243,6 +262,18 @@ def test_a_new_evaluation_never_writes_over_an_old_one(run, evaluated, tmp_path)
 
     assert folder_for(str(run.path), None, "evaluations/val") == run.path / "evaluations" / "val-2"
     assert folder_for(str(run.path), str(tmp_path), "evaluations/val") == tmp_path
+
+
+def test_each_name_is_an_input_once(tmp_path, monkeypatch):
+    from trainers.inputs import find
+
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x.png").touch()
+    (tmp_path / "a" / "link.png").symlink_to("x.png")
+    (tmp_path / "b").symlink_to("a")
+    monkeypatch.chdir(tmp_path)
+    found, problems = find(["a", "b", "a/x.png", "a/../a/x.png", str(tmp_path / "a" / "*.png")])
+    assert [item.name for item in found] == ["link", "x"] and problems == []
 
 
 def test_an_input_is_never_written_over(tmp_path):
