@@ -1,6 +1,7 @@
 """The few layers and blocks that every topology is built of."""
 
 import functools
+import math
 from collections.abc import Callable
 
 import keras
@@ -102,6 +103,11 @@ class BatchNormalization(layers.BatchNormalization):
             gamma, beta = (ops.cast(weight, x.dtype) for weight in (self.gamma, self.beta))
             moving, options = (self.moving_mean, self.moving_variance), {"epsilon": self.epsilon}
             if training and self.trainable:
+                if math.prod(side or 2 for side in x.shape[:-1]) == 1:
+                    raise ValueError(
+                        f"{self.path}: batch normalisation over a single value; train on batches of 2 or more, or "
+                        "build the model with aspp=False"
+                    )
                 outputs = backend.normalize_batch(x, gamma, beta, moving, momentum=self.momentum, **options)
             else:
                 outputs = backend.normalize(x, gamma, beta, moving, **options)

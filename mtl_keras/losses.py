@@ -7,12 +7,15 @@ Both losses work in any `compile`; a batch without a single valid pixel costs no
 import keras
 from keras import ops
 
-from mtl_keras.data.spec import IGNORE_LABEL
-
 
 def valid_labels(labels, num_classes: int):
-    """Where `labels` is the id of a class, and the labels with 0 where it is not (ignore, 255, among them)."""
+    """Where a label is the id of a class, and the labels with 0 where it is not (ignore, 255, among them).
+
+    Labels are (batch, height, width), and so are both results; (batch, height, width, 1) will do.
+    """
     labels = ops.cast(labels, "int32")
+    if len(labels.shape) == 4:
+        labels = ops.squeeze(labels, -1)
     valid = ops.logical_and(labels >= 0, labels < num_classes)
     return valid, ops.where(valid, labels, 0)
 
@@ -28,25 +31,20 @@ def valid_depth(depth):
 class SegmentationLoss(keras.losses.Loss):
     """Mean cross entropy over the valid pixels of a batch (original framework's definition).
 
-    Call arguments: labels (batch, height, width), integers with 255 = ignore; logits (batch, height, width, classes).
-    Returns a scalar.
+    Call arguments: labels (batch, height, width), integers, where what is no class, such as 255, is ignored; logits
+    (batch, height, width, classes). Returns a scalar.
     """
 
-    def __init__(self, ignore_label: int = IGNORE_LABEL, name: str = "semseg_loss", **kwargs):
+    def __init__(self, name: str = "semseg_loss", **kwargs):
         super().__init__(name=name, **kwargs)
-        self.ignore_label = ignore_label
 
     def call(self, y_true, y_pred):
         valid, labels = valid_labels(y_true, y_pred.shape[-1])
-        valid = ops.logical_and(valid, ops.not_equal(ops.cast(y_true, "int32"), self.ignore_label))
         # A list of pixels: PyTorch would copy a map of them to channels first and its gradient back again.
         pixels = ops.reshape(y_pred, (-1, y_pred.shape[-1]))
         losses = ops.sparse_categorical_crossentropy(ops.reshape(labels, (-1,)), pixels, from_logits=True)
         valid = ops.cast(ops.reshape(valid, (-1,)), losses.dtype)
         return ops.sum(losses * valid) / ops.maximum(ops.sum(valid), 1.0)
-
-    def get_config(self):
-        return {**super().get_config(), "ignore_label": self.ignore_label}
 
 
 @keras.saving.register_keras_serializable("mtl_keras")

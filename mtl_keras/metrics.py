@@ -27,7 +27,7 @@ class MeanIoU(keras.metrics.Metric):
     """
 
     def __init__(self, num_classes: int, name: str = "miou", **kwargs):
-        super().__init__(name=name, **kwargs)
+        super().__init__(name=name, **{"dtype": "float32", **kwargs})
         self.num_classes = num_classes
         # A column more than classes, for predicted ids that are none.
         shape = (num_classes * (num_classes + 1),)
@@ -38,9 +38,9 @@ class MeanIoU(keras.metrics.Metric):
         """Counts labels (batch, height, width) against logits (…, classes) or predicted ids of the labels' shape."""
         if sample_weight is not None:
             raise ValueError("MeanIoU counts pixels and takes no sample_weight; mark what must not count as ignore")
-        if len(y_pred.shape) > len(y_true.shape):
-            y_pred = ops.argmax(y_pred, axis=-1)
         valid, labels = valid_labels(y_true, self.num_classes)
+        if len(y_pred.shape) > len(labels.shape):
+            y_pred = ops.argmax(y_pred, axis=-1)
         predicted = ops.cast(y_pred, "int32")
         is_class = ops.logical_and(predicted >= 0, predicted < self.num_classes)
         cells = labels * (self.num_classes + 1) + ops.where(is_class, predicted, self.num_classes)
@@ -83,7 +83,7 @@ class SILogRMSE(keras.metrics.Metric):
     """
 
     def __init__(self, depth_range: tuple[float, float] | None = None, name: str = "silog", **kwargs):
-        super().__init__(name=name, **kwargs)
+        super().__init__(name=name, **{"dtype": "float32", **kwargs})
         self.depth_range = depth_range
         self.total = self.add_variable((), "zeros", name="total")
         self.images = self.add_variable((), "zeros", name="images")

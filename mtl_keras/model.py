@@ -1,5 +1,7 @@
 """A functional model that knows its tasks: their joint loss, their metrics and the grader."""
 
+from collections.abc import Mapping
+
 import keras
 import numpy as np
 from keras import ops
@@ -7,6 +9,7 @@ from keras import ops
 from mtl_keras.backend import build_optimizer, lay_out_kernels, share_of_batch
 from mtl_keras.backend.steps import undo_where_skipped
 from mtl_keras.data.spec import DataSpec
+from mtl_keras.files import as_tuples
 from mtl_keras.inference import Options, Prediction, predict_images
 from mtl_keras.losses import DepthLoss, SegmentationLoss, valid_depth, valid_labels
 from mtl_keras.metrics import MeanIoU, SILogRMSE, grader
@@ -37,7 +40,7 @@ class MultiTaskModel(keras.Model):
         self.spec = spec
         self.architecture = dict(architecture or {})
         self.task_losses, self.task_weights = self._default_losses(), dict.fromkeys(TASKS, 0.5)
-        self.task_loss_means = {task: keras.metrics.Mean(name=f"{task}_loss") for task in TASKS}
+        self.task_loss_means = {task: keras.metrics.Mean(name=f"{task}_loss", dtype="float32") for task in TASKS}
         self.miou = MeanIoU(spec.num_classes)
         self.silog = SILogRMSE(spec.depth_range)
 
@@ -46,13 +49,24 @@ class MultiTaskModel(keras.Model):
 
         Args:
             optimizer: as in `keras.Model.compile`.
-            loss: a dict with a loss for `semseg`, `depth` or both; the report's where a task is not named.
+            loss: a dict with a loss for `semseg`, `depth` or both; the report's where a task is not named. Such a
+                loss takes labels and a prediction, and gives a scalar of what is valid.
             loss_weights: a dict with the weights of both tasks; 0.5 each by default.
             **kwargs: as in `keras.Model.compile`, but for metrics, which the model brings.
+
+        Raises:
+            ValueError: a loss or a weight of no task, a loss that cannot be called, or metrics.
         """
         for argument, given in (("loss", loss or {}), ("loss_weights", loss_weights or {})):
+            if not isinstance(given, Mapping):
+                raise ValueError(f"{argument}: {given!r} is no dict; give one with {' and '.join(TASKS)}")
             if unknown := set(given) - set(TASKS):
                 raise ValueError(f"{argument}: no task '{unknown.pop()}'; the tasks are {' and '.join(TASKS)}")
+        for task, function in (loss or {}).items():
+            if not callable(function):
+                raise ValueError(f"loss: {function!r} of {task} cannot be called; give a loss, such as a DepthLoss()")
+        if kwargs.get("metrics") or kwargs.get("weighted_metrics"):
+            raise ValueError("metrics: the model brings its own; leave them out, or give fit a callback")
         self.task_losses = {**self._default_losses(), **(loss or {})}
         self.task_weights = {**dict.fromkeys(TASKS, 0.5), **(loss_weights or {})}
         lay_out_kernels(self)
@@ -107,12 +121,18 @@ class MultiTaskModel(keras.Model):
             return undo_where_skipped(self, super().train_step, *arguments)
         return super().train_step(*arguments)
 
-    def fit(self, *args, validation_data=None, validation_steps=None, **kwargs):
-        """As `keras.Model.fit`; of validation batches without end, one epoch is used."""
+    def fit(self, x=None, *args, steps_per_epoch=None, validation_data=None, validation_steps=None, **kwargs):
+        """As `keras.Model.fit`; of batches without end, such as a `Loader`'s, an epoch has one pass."""
         if self.compiled:
             build_optimizer(self)
-        steps = _steps(validation_data, validation_steps)
-        return super().fit(*args, validation_data=validation_data, validation_steps=steps, **kwargs)
+        return super().fit(
+            x,
+            *args,
+            steps_per_epoch=_steps(x, steps_per_epoch),
+            validation_data=validation_data,
+            validation_steps=_steps(validation_data, validation_steps),
+            **kwargs,
+        )
 
     def evaluate(self, x=None, *args, steps=None, **kwargs):
         """As `keras.Model.evaluate`; of batches without end, such as a training `Loader`'s, one epoch is used."""
@@ -170,7 +190,7 @@ class MultiTaskModel(keras.Model):
     def from_config(cls, config, custom_objects=None):
         config = dict(config)
         spec = DataSpec.from_dict(config.pop("spec"))
-        architecture, dtype = config.pop("architecture"), config.pop("dtype")
+        architecture, dtype = as_tuples(config.pop("architecture")), config.pop("dtype")
         graph = keras.Model.from_config(config, custom_objects=custom_objects)
         model = cls(graph.inputs[0], graph.output, name=graph.name, spec=spec, architecture=architecture)
         model.dtype_policy = dtype

@@ -77,6 +77,9 @@ class _TorchOptimizer(keras.optimizers.Optimizer):
         steps = self._iterations - self.skipped if self.skip_non_finite else self._iterations
         return steps // self.gradient_accumulation_steps if self.gradient_accumulation_steps else steps
 
+    def exclude_from_weight_decay(self, var_list=None, var_names=None):
+        raise ValueError("exclude_from_weight_decay: not supported; all parameters are decayed")
+
     def pass_over(self) -> None:
         """Counts a step that is left out, so that the schedule goes on as if it were done."""
         self._iterations.assign_add(1)
@@ -182,8 +185,8 @@ def _squared_norm(gradients):
 class SGD(_TorchOptimizer, keras.optimizers.SGD):
     """`torch.optim.SGD`: m ← momentum·m + g, then w ← w − learning_rate·m.
 
-    Args as in `keras.optimizers.SGD`, but `weight_decay` is coupled, `nesterov` is not supported, and `groups` maps
-    the beginning of parameters' paths to a `Group`.
+    Args as in `keras.optimizers.SGD`, but `momentum` is 0.9 by default, `weight_decay` is coupled, `nesterov` is not
+    supported, and `groups` maps the beginning of parameters' paths to a `Group`, of which the first that fits holds.
     """
 
     def __init__(self, learning_rate=0.01, momentum: float = 0.9, **kwargs):
@@ -204,13 +207,14 @@ class SGD(_TorchOptimizer, keras.optimizers.SGD):
 class Adam(_TorchOptimizer, keras.optimizers.Adam):
     """`torch.optim.Adam`: epsilon is added after the bias correction, and weight decay is coupled.
 
-    Args as in `keras.optimizers.Adam`, but for `epsilon`, 1e-8, the coupled `weight_decay`, and `groups`, which maps
-    the beginning of parameters' paths to a `Group`.
+    Args as in `keras.optimizers.Adam`, all but the first by keyword, but for the learning rate, 1e-4 by default,
+    `epsilon`, 1e-8, the coupled `weight_decay`, and `groups`, which maps the beginning of parameters' paths to a
+    `Group`, of which the first that fits holds.
     """
 
     decoupled = False
 
-    def __init__(self, learning_rate=1e-4, epsilon: float = 1e-8, **kwargs):
+    def __init__(self, learning_rate=1e-4, *, epsilon: float = 1e-8, **kwargs):
         if kwargs.get("amsgrad"):
             raise ValueError("amsgrad: not supported by mtl_keras.optimizers.Adam; use keras.optimizers.Adam")
         super().__init__(learning_rate, epsilon=epsilon, **kwargs)
@@ -258,9 +262,15 @@ class Adam(_TorchOptimizer, keras.optimizers.Adam):
 
 @keras.saving.register_keras_serializable("mtl_keras")
 class AdamW(Adam):
-    """`torch.optim.AdamW`: as `Adam`, but weight decay is decoupled: w ← w − learning_rate·weight_decay·w."""
+    """`torch.optim.AdamW`: as `Adam`, but weight decay is decoupled: w ← w − learning_rate·weight_decay·w.
+
+    `weight_decay` is 0.01 by default, as PyTorch's.
+    """
 
     decoupled = True
+
+    def __init__(self, learning_rate=1e-4, *, weight_decay: float = 0.01, **kwargs):
+        super().__init__(learning_rate, weight_decay=weight_decay, **kwargs)
 
     def _decayed(self, gradient, variable):
         return self._unless_frozen(ops.cast(gradient, variable.dtype), variable)

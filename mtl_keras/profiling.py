@@ -42,6 +42,9 @@ class Trace(keras.callbacks.Callback):
     def on_test_begin(self, logs=None):
         self._end()
 
+    def on_epoch_end(self, epoch, logs=None):
+        self._end()
+
     def _end(self) -> None:
         if self._stop:
             self._stop()

@@ -78,14 +78,24 @@ class UpsamplingConv2D(Conv2D):
     added up, which along each axis is one product with a narrow matrix.
 
     Inputs (batch, h, w, channels) and (batch, scale·h, scale·w, channels); output (batch, scale·h, scale·w, filters).
-    The kernel is odd and square, and the padding zero ("same").
+    The kernel is odd and square, the padding zero ("same"), and there are no strides, dilation or groups.
+
+    Raises:
+        ValueError: any of these is asked for otherwise.
     """
 
-    # Whether it is computed as it is defined. In int8, the places that the matrices are made of would be rounded.
+    # Whether it is computed as it is defined: int8 would round the coordinates that the matrices are computed from.
     plain = False
 
     def __init__(self, filters: int, kernel_size: int, *, scale: int, **kwargs):
         super().__init__(filters, kernel_size, **{"padding": "same", **kwargs})
+        asked = self.padding, self.strides, self.dilation_rate, self.groups, self.data_format
+        height, width = self.kernel_size
+        if asked != ("same", (1, 1), (1, 1), 1, "channels_last") or height != width or height % 2 == 0:
+            raise ValueError(
+                "UpsamplingConv2D: needs an odd, square kernel, padding 'same', channels last, and no strides, "
+                "dilation or groups"
+            )
         self.scale = scale
         self.input_spec = None
 

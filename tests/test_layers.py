@@ -44,6 +44,13 @@ def test_a_wrong_size_names_the_next(size, message):
         PixelNormalization((0,) * 3, (1,) * 3, 16)(np.zeros((1, *size, 3), "float32"))
 
 
+def test_batch_norm_over_a_single_value_is_refused_as_by_torch():
+    layer = BatchNormalization(name="norm")
+    assert layer(np.ones((1, 1, 1, 4), "float32"), training=False).shape == (1, 1, 1, 4)
+    with pytest.raises(ValueError, match="norm: batch normalisation over a single value; train on batches of 2 or"):
+        layer(np.ones((1, 1, 1, 4), "float32"), training=True)
+
+
 @pytest.mark.parametrize("size", [(3, 5), (1, 1)])
 def test_batch_norm_trains_as_torchs(size):
     """Outputs, gradients and running statistics; PyTorch's running variance has Bessel's correction, ours has not."""

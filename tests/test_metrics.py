@@ -92,6 +92,14 @@ class TestMeanIoU:
         metric.update_state(labels.astype(dtype), predictions)
         assert np.array_equal(metric.confusion_matrix(), confusion(labels, predictions, 5))
 
+    def test_labels_with_an_axis_of_channels_count_alike(self):
+        labels, predictions = maps(5)
+        logits = np.eye(5, dtype="float32")[predictions]
+        for predicted in (predictions, logits):
+            metric = MeanIoU(5)
+            metric.update_state(labels[..., None], predicted)
+            assert np.array_equal(metric.confusion_matrix(), confusion(labels, predictions, 5))
+
     def test_counts_carry_from_one_limb_to_the_next(self):
         """Three and a half million pixels by real updates, past 2^20 several times."""
         metric = MeanIoU(2)

@@ -172,6 +172,19 @@ def test_an_unknown_task_is_refused(argument):
         harness.tiny_model().compile("adam", **{argument: {"sematic": 1.0}})
 
 
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ({"loss": "mse"}, "loss: 'mse' is no dict; give one with semseg and depth"),
+        ({"loss": {"depth": "mse"}}, "loss: 'mse' of depth cannot be called"),
+        ({"metrics": ["accuracy"]}, "metrics: the model brings its own"),
+    ],
+)
+def test_what_cannot_be_trained_with_is_refused_at_once(given, message):
+    with pytest.raises(ValueError, match=message):
+        harness.tiny_model().compile("adam", **given)
+
+
 def test_sample_weight_is_refused():
     model = harness.tiny_model()
     model.compile("adam")
@@ -272,6 +285,8 @@ def test_batches_without_end_are_evaluated_and_predicted_for_one_epoch():
     options = {"steps_per_epoch": 5, "epochs": 1, "shuffle": False, "verbose": 0}
     history = model.fit(EndlessBatches(), validation_data=EndlessBatches(), **options).history
     assert np.isfinite(history["val_loss"][0])
+    model.fit(EndlessBatches(), epochs=2, shuffle=False, verbose=0)
+    assert int(model.optimizer.iterations) == 5 + 2 * 3
 
 
 def test_a_model_that_was_not_compiled_is_saved_too(tmp_path):

@@ -105,6 +105,16 @@ def test_what_is_not_supported_is_refused(make, option):
         make(0.1, **{option: True})
 
 
+def test_parameters_that_would_not_be_decayed_are_refused():
+    with pytest.raises(ValueError, match="exclude_from_weight_decay: not supported"):
+        Adam(weight_decay=1e-4).exclude_from_weight_decay(var_names=["bias"])
+
+
+def test_defaults_are_the_documented_ones():
+    assert (float(Adam().learning_rate), Adam().epsilon, Adam().decay) == (pytest.approx(1e-4), 1e-8, 0.0)
+    assert (AdamW().decay, SGD().momentum) == (0.01, 0.9)
+
+
 def test_gradients_may_lie_in_memory_as_they_like():
     rng = np.random.default_rng(0)
     start, gradient = rng.normal(size=(2, 3, 4)).astype("float32")

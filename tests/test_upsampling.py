@@ -106,6 +106,15 @@ def test_an_upsampling_convolution_is_saved_and_keeps_a_free_size_free(tmp_path)
     np.testing.assert_array_equal(found, model.predict_on_batch(batch))
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"kernel_size": 2}, {"kernel_size": (3, 5)}, {"strides": 2}, {"dilation_rate": 2}, {"padding": "valid"}],
+)
+def test_what_an_upsampling_convolution_cannot_compute_is_refused(options):
+    with pytest.raises(ValueError, match="needs an odd, square kernel"):
+        UpsamplingConv2D(4, **{"kernel_size": 3, **options}, scale=4)
+
+
 def test_an_upsampling_convolution_computes_less():
     """The branched network's two, of 256 and 48 channels to 256, at 32×64 in place of 8×16."""
     model = zoo.build("branched")

@@ -182,10 +182,10 @@ def main(arguments: list[str]) -> None:
         import uvicorn
     except ImportError:
         raise UserError("demo: uvicorn is not installed; run: pip install starlette uvicorn") from None
-    from trainers.best import load_best
+    import zoo
 
     with listen(FLAGS.host, FLAGS.port) as listening:
-        model = load_best(arguments[0])
+        model = zoo.load(arguments[0])
         about = f"{Path(arguments[0]).resolve().name}: {model.name} topology, trained on {model.spec.name}"
         hosts = names_of(FLAGS.host)
         app = make_app(model, about, FLAGS.most_megabytes * 2**20, int(FLAGS.most_megapixels * 1e6), hosts)

@@ -33,17 +33,17 @@ def main(arguments: list[str]) -> None:
     from rich.console import Console
     from rich.progress import track
 
+    import zoo
     from mtl_keras.evaluation import Evaluation
     from mtl_keras.inference import predict_batch
     from trainers import evaluation_report, submission
-    from trainers.best import folder_for, load_best
-    from trainers.run_folder import RunFolder
+    from trainers.run_folder import RunFolder, folder_for
 
     console = Console(highlight=False, soft_wrap=True, markup=False)
     out = folder_for(arguments[0], FLAGS.out, f"evaluations/{FLAGS.split}")
     if out.exists():
         raise UserError(f"out: {out} exists already; give another folder, or leave --out away")
-    model = load_best(arguments[0])
+    model = zoo.load(arguments[0])
     loader = open_split(arguments[0], model.spec)
     evaluation, options = Evaluation(model.spec), dataclasses.replace(options, confidence=True)
     with contextlib.ExitStack() as stack:

@@ -55,11 +55,11 @@ def main(arguments: list[str]) -> int | None:
     kinds = [kind for kind in dict.fromkeys(FLAGS.format) if kind not in failures]
     if keras.backend.backend() != "tensorflow" and set(kinds) - {"keras"}:
         return _again_under_tensorflow()
-    from trainers.best import load_best
+    import zoo
 
     options = ExportOptions(size, FLAGS.argmax, FLAGS.precision, FLAGS.encoded)
     if kinds:
-        model = load_best(arguments[0])
+        model = zoo.load(arguments[0])
         for kind in kinds:
             try:
                 print(f"{kind:<12}{export(model, kind, out, options, arguments[0])}", flush=True)

@@ -70,14 +70,14 @@ def main(arguments: list[str]) -> int | None:
     from rich.console import Console
     from rich.progress import track
 
+    import zoo
     from trainers import inputs
-    from trainers.best import load_best
 
     found, problems = inputs.find(arguments[1:])
     if not found:
         raise UserError("; ".join(problems))
     writer = Writer(out, FLAGS.only or KINDS, found)
-    model = load_best(arguments[0])
+    model = zoo.load(arguments[0])
     console = Console(highlight=False, soft_wrap=True, markup=False)
     progress, started = Progress(failures=problems), time.monotonic()
     frames = track(

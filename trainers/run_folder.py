@@ -92,6 +92,16 @@ def newest_like(config: RunConfig) -> RunFolder:
     raise UserError(f"resume: no run of this configuration in {config.runs_dir}; start one without --resume")
 
 
+def folder_for(path: str, out: str | None, name: str) -> Path:
+    """Where a command writes: `out`, or a new folder `name`, `name-2`, … in the run (or beside a model file)."""
+    if out:
+        return Path(out)
+    source = Path(path)
+    home = source if source.is_dir() else source.parent
+    candidates = (home / (f"{name}-{number}" if number > 1 else name) for number in range(1, 10_000))
+    return next(candidate for candidate in candidates if not candidate.exists())
+
+
 @contextlib.contextmanager
 def locked(run: RunFolder) -> Iterator[None]:
     """Holds a run for this process; a killed process lets go by itself.

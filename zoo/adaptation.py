@@ -33,11 +33,8 @@ def adapt(model: MultiTaskModel, spec: DataSpec, options: Mapping[str, Any], sou
     """
     if unknown := sorted(set(options) - set(inspect.signature(build).parameters)):
         raise UserError(f"{unknown[0]}: no option of zoo.build; leave it out")
-    # A model from a .keras file lacks the names of its parts in the paths of its weights; one that was built has them.
-    built = build(**model.architecture, spec=model.spec)
-    built.set_weights(model.get_weights())
     target = build(**{**model.architecture, **options}, spec=spec)
-    old, new = weights_of(built), weights_of(target)
+    old, new = weights_of(model), weights_of(target)
     replaced = set()
     for name, fresh in new.items():
         layer, _, kind = name.rpartition("/")
@@ -59,7 +56,7 @@ def adapt(model: MultiTaskModel, spec: DataSpec, options: Mapping[str, Any], sou
 
 def _predictor(old: np.ndarray, fresh: np.ndarray, old_spec: DataSpec, spec: DataSpec, *, is_bias: bool) -> np.ndarray:
     """The last convolution's kernel or bias: its channels are the classes', depth's, or first those and then this."""
-    # Of both, for one channel is the classes' where there is one class.
+    # Both must have one: a single channel is depth's, or, where there is a single class, perhaps semseg's.
     has_depth = old.shape[-1] in (1, old_spec.num_classes + 1) and fresh.shape[-1] in (1, spec.num_classes + 1)
     split = old.shape[-1] - has_depth
     classes, depth = old[..., :split], old[..., split:]

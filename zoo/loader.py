@@ -59,10 +59,11 @@ def _load(path: Path) -> MultiTaskModel:
 
 
 def _of_run(folder: Path) -> Path:
-    for candidate in (folder / "model.keras", folder / "checkpoints" / "best.safetensors"):
+    # While a run goes on, only its checkpoint is its best.
+    for candidate in (folder / "checkpoints" / "best.safetensors", folder / "model.keras"):
         if candidate.is_file():
             return candidate
-    raise UserError(f"{folder}: no model in it yet (model.keras or checkpoints/best.safetensors); let an epoch finish")
+    raise UserError(f"{folder}: no model in it yet (checkpoints/best.safetensors or model.keras); let an epoch finish")
 
 
 def _from_checkpoint(path: Path) -> MultiTaskModel:

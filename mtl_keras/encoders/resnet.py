@@ -30,7 +30,7 @@ Dilation = tuple[bool, bool, bool]
 
 
 def output_stride(dilation: Dilation) -> int:
-    """How many input pixels one pixel of the deepest features stands for: 32, 16 or 8."""
+    """How many input pixels one pixel of the deepest features stands for: 32, 16, 8 or 4."""
     return 32 // 2 ** sum(dilation)
 
 

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import zoo
 from mtl_keras import data
 from mtl_keras.data.depth_encoding import decode_depth
 from mtl_keras.inference import Prediction
 from tests.data.conftest import write_miniscapes
 from tests.runs import decisive_model, write_run
 from trainers import submission
-from trainers.best import load_best
 from trainers.config import read_config
 
 # Names may have 255 bytes.
@@ -59,7 +59,7 @@ def split(run, name: str) -> data.Dataset:
 
 def test_evaluation_measures_the_final_predictions_of_the_best_checkpoint(run, evaluated):
     results = json.loads((evaluated[0] / "metrics.json").read_text())
-    model = load_best(str(run.path))
+    model = zoo.load(run.path)
     model.compile()
     loader = data.Loader(split(run, "val"), 3, data.EvalView(), shuffle=False, drop_remainder=False, cache="none")
     logs = model.evaluate(loader, verbose=0, return_dict=True)
@@ -80,7 +80,7 @@ def test_the_report_names_every_measure_and_shows_the_figures(evaluated):
 
 
 def test_the_archive_holds_the_predictions_in_their_encodings(run, evaluated):
-    model, dataset = load_best(str(run.path)), split(run, "val")
+    model, dataset = zoo.load(run.path), split(run, "val")
     with zipfile.ZipFile(evaluated[0] / "submission.zip") as archive:
         assert {"metrics.json", "config.json", "README.md"} < set(archive.namelist())
         for index in range(len(dataset)):
@@ -201,7 +201,7 @@ def test_bad_files_are_named_and_the_others_predicted(predicted):
 
 def test_predicted_files_hold_what_predict_images_says(run, predicted):
     images, out, *_ = predicted
-    prediction = load_best(str(run.path)).predict_images(images["below/street.png"], flip=True)
+    prediction = zoo.load(run.path).predict_images(images["below/street.png"], flip=True)
     semseg, depth, depth8 = (_pixels(out / kind / "below" / "street.png") for kind in ("semseg", "depth", "depth8"))
     assert np.mean(semseg == prediction.semseg) > 0.999
     metres = depth.astype("float64") / 256
@@ -258,7 +258,7 @@ def _keras_file_with_code(path: Path) -> None:
 
 
 def test_a_new_evaluation_never_writes_over_an_old_one(run, evaluated, tmp_path):
-    from trainers.best import folder_for
+    from trainers.run_folder import folder_for
 
     assert folder_for(str(run.path), None, "evaluations/val") == run.path / "evaluations" / "val-2"
     assert folder_for(str(run.path), str(tmp_path), "evaluations/val") == tmp_path
