@@ -4,10 +4,11 @@ import dataclasses
 import functools
 import zipfile
 import zlib
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from mtl_keras.data import images
 from mtl_keras.data.images import BadFile
+from mtl_keras.data.raw_files import is_hidden
 from mtl_keras.errors import UserError
 
 # More than any image of 8192 px a side needs, and little enough that a forged archive cannot fill the memory.
@@ -51,7 +52,7 @@ def find_files(root: Path, folders: tuple[str, ...]) -> dict[str, SourceFile]:
     """Lists the files under some folders, taken from `<root>/<folder>` or else from `<root>/<folder>*.zip`.
 
     Returns:
-        The files by their path relative to `root`, with forward slashes.
+        The files by their path relative to `root`, with forward slashes; hidden ones are passed over.
 
     Raises:
         UserError: an archive cannot be opened.
@@ -60,12 +61,12 @@ def find_files(root: Path, folders: tuple[str, ...]) -> dict[str, SourceFile]:
     for folder in folders:
         if (root / folder).is_dir():
             for path in (root / folder).rglob("*"):
-                if path.is_file():
+                if path.is_file() and not is_hidden(path.relative_to(root)):
                     found[path.relative_to(root).as_posix()] = SourceFile(path)
             continue
         for archive in sorted(root.glob(f"{folder}*.zip")):
             for member in _members(archive):
-                if member.startswith(f"{folder}/"):
+                if member.startswith(f"{folder}/") and not is_hidden(PurePosixPath(member)):
                     found[member] = SourceFile(archive, member)
     return found
 

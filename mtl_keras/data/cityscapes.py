@@ -19,6 +19,7 @@ from PIL import Image
 from mtl_keras.data import images, raw_files
 from mtl_keras.data.archives import SourceFile, find_files
 from mtl_keras.data.builder import ExampleBuilder
+from mtl_keras.data.depth_encoding import RANGE_RULE, SCALE_RULE, is_range, is_scale
 from mtl_keras.data.examples import Example, depth_sums, missing_depth, missing_semseg
 from mtl_keras.data.images import BadFile
 from mtl_keras.data.spec import CITYSCAPES_COLORS, IGNORE_LABEL, SPLITS, DataSpec
@@ -36,7 +37,7 @@ _TRAIN_IDS = "_gtFine_labelTrainIds.png"
 
 @dataclasses.dataclass(frozen=True)
 class Frame:
-    """The files of one frame; None where there is none."""
+    """The files of one frame; None where there is none, and all images of its id where there are several."""
 
     id: str
     image: SourceFile
@@ -44,6 +45,7 @@ class Frame:
     train_ids: SourceFile | None
     disparity: SourceFile | None
     camera: SourceFile | None
+    same_id: tuple[SourceFile, ...] = ()
 
 
 @dataclasses.dataclass(eq=False)
@@ -73,10 +75,10 @@ class CityscapesConfig(tfds.core.BuilderConfig):
             UserError: no image in any split, or an option that makes no sense.
         """
         size = image_size
-        if size is not None and (np.shape(size) != (2,) or not all(1 <= side <= images.MAX_SIDE for side in size)):
-            raise UserError(f"image_size {size}: expected height and width, each 1 to {images.MAX_SIDE}")
-        if np.shape(depth_range) != (2,) or not 0 < depth_range[0] < depth_range[1] < math.inf:
-            raise UserError(f"depth_range {depth_range}: expected two rising numbers of metres")
+        if size is not None and not (images.is_size(size) and max(size) <= images.MAX_SIDE):
+            raise UserError(f"image_size {size}: expected height and width in whole pixels, 1 to {images.MAX_SIDE}")
+        if not is_range(depth_range):
+            raise UserError(f"depth_range {depth_range!s:.40}: expected {RANGE_RULE}")
         files = find_files(data_dir, _FOLDERS)
         frames = {split: found for split in SPLITS if (found := _find_frames(files, split))}
         if not frames:
@@ -127,7 +129,7 @@ def read_frame(frame: Frame, size: tuple[int, int] | None, depth_range: tuple[fl
     Returns:
         The example, or all bad files of the frame.
     """
-    bad: list[BadFile] = []
+    bad = raw_files.shared_id(frame.id, frame.same_id)
     rgb = raw_files.attempt(bad, _read_rgb, frame.image)
     label_file = frame.label_ids or frame.train_ids
     labels = raw_files.attempt(bad, _read_labels, label_file, label_file is frame.label_ids) if label_file else None
@@ -169,16 +171,20 @@ def _find_frames(files: dict[str, SourceFile], split: str) -> list[Frame]:
         for name in files
         if name.startswith(prefix) and name.endswith(_IMAGE)
     )
+    by_id: dict[str, list[str]] = {}
+    for name in names:
+        by_id.setdefault(name.rpartition("/")[2], []).append(name)
     return [
         Frame(
-            id=name.rpartition("/")[2],
+            id=frame_id,
             image=files[f"{prefix}{name}{_IMAGE}"],
             label_ids=files.get(f"gtFine/{split}/{name}{_LABEL_IDS}"),
             train_ids=files.get(f"gtFine/{split}/{name}{_TRAIN_IDS}"),
             disparity=files.get(f"disparity/{split}/{name}_disparity.png"),
             camera=files.get(f"camera/{split}/{name}_camera.json"),
+            same_id=tuple(files[f"{prefix}{twin}{_IMAGE}"] for twin in (name, *twins) if twins),
         )
-        for name in names
+        for frame_id, (name, *twins) in by_id.items()
     ]
 
 
@@ -212,10 +218,12 @@ def _read_camera(frame: Frame) -> float:
     try:
         camera = json.loads(frame.camera.read())
         scale = float(camera["extrinsic"]["baseline"]) * float(camera["intrinsic"]["fx"])
+    except OverflowError:
+        scale = math.inf  # of a whole number too large for a float
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BadFile(frame.camera, "no JSON with extrinsic.baseline and intrinsic.fx") from error
-    if not (math.isfinite(scale) and scale > 0):
-        raise BadFile(frame.camera, f"baseline · fx is {scale}, expected a positive number")
+    if not is_scale(scale):
+        raise BadFile(frame.camera, f"baseline · fx is {scale}, expected {SCALE_RULE}")
     return scale
 
 
@@ -223,7 +231,18 @@ def _area_average(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     if rgb.shape[0] % size[0] == 0 and rgb.shape[1] % size[1] == 0:
         # Rounds once; a resize does so after each axis.
         return np.asarray(Image.fromarray(rgb).reduce((rgb.shape[1] // size[1], rgb.shape[0] // size[0])))
-    return _resize(rgb, size, Image.Resampling.BOX)
+    rows = _averaged_rows(rgb, size[0])
+    return np.rint(_averaged_rows(rows.swapaxes(0, 1), size[1]).swapaxes(0, 1)).astype(np.uint8)
+
+
+def _averaged_rows(array: np.ndarray, count: int) -> np.ndarray:
+    """Means over `count` even stretches of the first axis, in float64; a pixel weighs what is covered of it."""
+    height = len(array)
+    ends = np.arange(count + 1) * height / count
+    pixels = np.minimum(ends.astype(np.int64), height - 1)
+    sums = np.insert(np.cumsum(array, 0, np.float64), 0, 0, 0)
+    covered = (ends - pixels).reshape(-1, *[1] * (array.ndim - 1))
+    return np.diff(sums[pixels] + covered * array[pixels], axis=0) * (count / height)
 
 
 def _resize(array: np.ndarray, size: tuple[int, int], resampling: Image.Resampling) -> np.ndarray:

@@ -14,6 +14,13 @@ from mtl_keras.data.spec import DataSpec
 from mtl_keras.errors import UserError, first_line
 
 
+class DamagedData(OSError, UserError):
+    """Prepared data that is gone or damaged: a `UserError`, and an `OSError` to who knows how to go on after one."""
+
+    def __str__(self) -> str:
+        return f"{self.filename}: {self.strerror}"
+
+
 class Dataset:
     """Random access to the samples of a split that TFDS has prepared.
 
@@ -87,17 +94,21 @@ class Dataset:
 
         Raises:
             IndexError: no such sample.
-            OSError: the prepared files are gone or damaged.
+            DamagedData: the prepared files are gone or damaged.
         """
         if not 0 <= index < self._length:
             raise IndexError(f"sample {index} of {self._length}")
         try:
             example = self._source[index]
         except Exception as error:  # the reader raises what the bytes lead to
-            raise OSError(errno.EIO, f"prepared data cannot be read ({first_line(error)})", str(self.path)) from error
+            raise self._damaged(first_line(error)) from error
         if example["id"] is None:
-            raise OSError(errno.EIO, "prepared data is gone or damaged", str(self.path))
+            raise self._damaged("an empty record")
         return example
+
+    def _damaged(self, reason: str) -> "DamagedData":
+        mend = "delete this folder, so that it is prepared again"
+        return DamagedData(errno.EIO, f"the prepared data is gone or damaged ({reason}): {mend}", str(self.path))
 
     def id(self, index: int) -> str:
         """A sample's id, without decoding it."""

@@ -8,6 +8,7 @@ Three encodings are known, and each keeps 0 for pixels without depth:
 """
 
 import functools
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,25 @@ INVERSE_DEPTH_RANGE = (4.0, 300.0)
 _FARTHEST_INVERSE = 1.0 / INVERSE_DEPTH_RANGE[1]
 _NEAREST_INVERSE = 1.0 / INVERSE_DEPTH_RANGE[0]
 _INVERSE_STEPS = 254
+
+# No code times these leaves float32.
+_LEAST, _GREATEST = 1e-30, 1e30
+# Metres are a product of rounded numbers; neighbouring codes lie at least thirty times as far apart.
+_ROUNDING = 4 * 2.0**-23
+
+SCALE_RULE = f"a positive number, {_LEAST:g} to {_GREATEST:g}"
+RANGE_RULE = "two rising numbers of metres, finite and greater than 0"
+
+
+def is_scale(value: Any) -> bool:
+    """Whether a value follows `SCALE_RULE`."""
+    return isinstance(value, int | float | np.integer | np.floating) and bool(_LEAST <= value <= _GREATEST)
+
+
+def is_range(limits: Any) -> bool:
+    """Whether a value follows `RANGE_RULE`."""
+    is_pair = isinstance(limits, tuple | list) and len(limits) == 2 and all(map(is_scale, limits))
+    return is_pair and bool(limits[0] < limits[1])
 
 
 def encode_inverse_depth(metres: np.ndarray, out_of_range: str = "invalidate") -> np.ndarray:
@@ -62,7 +82,8 @@ def decode_depth(
         encoding: `"inverse"`, `"disparity"` or `"linear"` (see the module).
         scale: metre · pixels (baseline · focal length) for `"disparity"`, metres a unit for `"linear"`, a plain factor
             for `"inverse"`.
-        depth_range: least and greatest metres; depth outside becomes invalid. None keeps all.
+        depth_range: least and greatest metres; depth outside becomes invalid. The ends are inside, and metres that
+            only rounding takes beyond an end become that end. None keeps all.
         out: float32 array of the same shape to write into.
 
     Returns:
@@ -78,8 +99,10 @@ def decode_depth(
     if scale != 1:
         metres *= np.float32(scale)
     if depth_range is not None and not _table_fits(encoding, scale, depth_range):
-        low, high = np.float32(depth_range[0]), np.float32(depth_range[1])
-        metres[(metres < low) | (metres > high)] = 0
+        low, high = depth_range
+        outside = (metres < low * (1 - _ROUNDING)) | (metres > high * (1 + _ROUNDING))
+        np.clip(metres, low, high, out=metres)
+        metres[outside] = 0
     return metres
 
 

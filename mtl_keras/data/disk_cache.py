@@ -96,7 +96,7 @@ def open_disk_cache(dataset: Dataset, folder: str | Path | None = None) -> DiskC
         folder: where; by default beside the prepared data.
 
     Raises:
-        UserError: it cannot be written, or does not fit on the disk.
+        UserError: it cannot be written, does not fit on the disk, or the prepared data is damaged.
     """
     folder = Path(folder).expanduser() if folder else dataset.path / "decoded"
     target = folder / f"{dataset.full_name.replace('/', '-')}-{dataset.split}"
@@ -107,6 +107,8 @@ def open_disk_cache(dataset: Dataset, folder: str | Path | None = None) -> DiskC
     try:
         with locked(folder):
             return _open(target, made_of) or _write_and_rename(dataset, target, made_of)
+    except UserError:
+        raise
     except OSError as error:
         reason = "no space left" if error.errno == errno.ENOSPC else error.strerror
         raise UserError(

@@ -17,7 +17,6 @@ import dataclasses
 import functools
 import itertools
 import json
-import math
 import re
 import tomllib
 from collections.abc import Callable, Sequence
@@ -28,7 +27,7 @@ import tensorflow_datasets as tfds
 
 from mtl_keras.data import raw_files
 from mtl_keras.data.builder import ExampleBuilder
-from mtl_keras.data.depth_encoding import ENCODINGS
+from mtl_keras.data.depth_encoding import ENCODINGS, RANGE_RULE, SCALE_RULE, is_range, is_scale
 from mtl_keras.data.examples import Example
 from mtl_keras.data.images import BadFile
 from mtl_keras.data.raw_files import FileRules, RawSample
@@ -38,11 +37,12 @@ from mtl_keras.files import as_tuples
 
 _DESCRIPTIONS = ("dataset.toml", "dataset.json")
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+_KINDS = ("images", "labels", "depth")
 
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """What a description file says (see the module)."""
+    """What a description file says (see the module); `written` are the facts that it names itself."""
 
     classes: tuple[str, ...] = ()
     name: str = "folder"
@@ -53,6 +53,7 @@ class Description:
     depth_encoding: str = "linear"
     depth_scale: float = 1.0
     depth_range: tuple[float, float] = (0.1, 300.0)
+    written: frozenset[str] = dataclasses.field(default=frozenset(), init=False)
 
     @classmethod
     def read(cls, path: Path) -> "Description":
@@ -62,21 +63,24 @@ class Description:
             UserError: what is wrong with it.
         """
         try:
-            text = path.read_text(encoding="utf-8")
+            # Windows' editors begin a file with a byte order mark.
+            text = path.read_text(encoding="utf-8-sig")
             facts = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
         except (OSError, ValueError, RecursionError) as error:
             raise UserError(f"{path} cannot be read ({first_line(error)}): mend it") from error
-        known = {field.name for field in dataclasses.fields(cls)}
+        known = {field.name for field in dataclasses.fields(cls) if field.init}
         if not isinstance(facts, dict) or not set(facts) <= known:
             strange = on_one_line(", ".join(sorted(set(facts) - known))) if isinstance(facts, dict) else "no table"
             raise UserError(f"{path} has {strange}: expected only {', '.join(sorted(known))}")
         try:
-            return cls(**as_tuples(facts))
+            description = cls(**as_tuples(facts))
         except ValueError as error:
             raise UserError(f"{path}: {on_one_line(error)}") from error
+        object.__setattr__(description, "written", frozenset(facts))
+        return description
 
     def __post_init__(self):
-        for key in ("name", "images", "labels", "depth", "depth_encoding"):
+        for key in ("name", *_KINDS, "depth_encoding"):
             if not isinstance(getattr(self, key), str):
                 raise ValueError(f"{key} is {getattr(self, key)!r}, expected a text")
         self._check_classes()
@@ -95,7 +99,7 @@ class Description:
             raise ValueError("palette has no colour of three numbers 0–255 for every class")
 
     def _check_paths(self) -> None:
-        for key in ("images", "labels", "depth"):
+        for key in _KINDS:
             path = getattr(self, key)
             if path.count("{id}") != 1:
                 raise ValueError(f'{key} is "{path}", expected a path with {{id}} once')
@@ -107,11 +111,10 @@ class Description:
     def _check_depth(self) -> None:
         if self.depth_encoding not in ENCODINGS:
             raise ValueError(f'depth_encoding is "{self.depth_encoding}", expected one of {", ".join(ENCODINGS)}')
-        if not _are_rising((0, self.depth_scale, math.inf)):
-            raise ValueError(f"depth_scale is {self.depth_scale}, expected a positive number")
-        limits = self.depth_range
-        if not isinstance(limits, tuple) or len(limits) != 2 or not _are_rising((0, *limits, math.inf)):
-            raise ValueError(f"depth_range is {limits}, expected two rising numbers of metres")
+        if not is_scale(self.depth_scale):
+            raise ValueError(f"depth_scale is {self.depth_scale!s:.40}, expected {SCALE_RULE}")
+        if not is_range(self.depth_range):
+            raise ValueError(f"depth_range is {self.depth_range!s:.40}, expected {RANGE_RULE}")
 
     def spec(self) -> DataSpec:
         """The facts that a model keeps; the depth statistics are yet to be measured."""
@@ -135,7 +138,7 @@ class FolderConfig(tfds.core.BuilderConfig):
         """Finds the samples of a folder; the configuration is named by the fingerprint of its files.
 
         Raises:
-            UserError: no or a wrong description, or no images.
+            UserError: no or a wrong description, no images, or a pattern in the description that finds nothing.
         """
         described = [data_dir / name for name in _DESCRIPTIONS if (data_dir / name).is_file()]
         if len(described) != 1:
@@ -144,6 +147,7 @@ class FolderConfig(tfds.core.BuilderConfig):
         samples = {split: found for split in SPLITS if (found := _find_samples(data_dir, facts, split))}
         if not samples:
             raise UserError(f"{data_dir} has no images like {facts.images} in train, val or test: mend {described[0]}")
+        _check_found(data_dir, described[0].name, facts, samples)
         files = raw_files.files_of(samples)
         return cls(name=raw_files.fingerprint(data_dir, [described[0], *files]), facts=facts, samples=samples)
 
@@ -175,34 +179,34 @@ def default_palette(classes: Sequence[str]) -> tuple[Color, ...]:
 
 
 def _find_samples(root: Path, facts: Description, split: str) -> list[RawSample]:
-    found = {
-        key: _matches(root, getattr(facts, key).replace("{split}", split)) for key in ("images", "labels", "depth")
-    }
-    return [
-        RawSample(name, path, found["labels"].get(name), found["depth"].get(name))
-        for name, path in sorted(found["images"].items(), key=lambda item: raw_files.natural_order(item[0]))
-    ]
+    patterns = [getattr(facts, kind).replace("{split}", split) for kind in _KINDS]
+    return raw_files.raw_samples(*(_matches(root, pattern) for pattern in patterns))
 
 
-def _matches(root: Path, pattern: str) -> dict[str, Path]:
+def _check_found(root: Path, description: str, facts: Description, samples: dict[str, list[RawSample]]) -> None:
+    """Refuses a pattern that somebody wrote and that finds nothing, which would train on nothing in silence."""
+    every = list(itertools.chain.from_iterable(samples.values()))
+    for kind, label in (("labels", "semseg"), ("depth", "depth")):
+        if kind in facts.written and not any(getattr(sample, label) for sample in every):
+            raise UserError(
+                f'{root} has no file like the {kind} "{getattr(facts, kind)}" for any image in train, val or test: '
+                f"mend the pattern in {description}, or leave it out"
+            )
+
+
+def _matches(root: Path, pattern: str) -> raw_files.FilesById:
     """Files by what stands in the place of {id}, which may reach over folders."""
     before, after = pattern.split("{id}")
     folder = root / before.rpartition("/")[0]
     expression = re.compile(re.escape(before) + "(.+)" + re.escape(after).replace(r"\*", "[^/]*"))
-    found = {}
-    for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
+    found = []
+    for path in folder.rglob("*") if folder.is_dir() else ():
         match = expression.fullmatch(path.relative_to(root).as_posix())
-        if match and path.suffix.lower() in _IMAGE_SUFFIXES:
-            found[match[1]] = path
-    return found
+        if match and path.suffix.lower() in _IMAGE_SUFFIXES and not raw_files.is_hidden(path.relative_to(folder)):
+            found.append((match[1], path))
+    return raw_files.by_id(found)
 
 
 def _is_color(color: Any) -> bool:
     parts = color if isinstance(color, tuple) and len(color) == 3 else (-1,)
     return all(isinstance(part, int) and 0 <= part <= 255 for part in parts)
-
-
-def _are_rising(values: Sequence[Any]) -> bool:
-    """Whether they are numbers, each greater than the one before it."""
-    are_numbers = all(isinstance(value, int | float) for value in values)
-    return are_numbers and all(low < high for low, high in itertools.pairwise(values))

@@ -4,6 +4,7 @@ import io
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -17,6 +18,12 @@ MAX_BYTES = 512 * 2**20
 _FORMATS = ("PNG", "JPEG")
 _GREYS = [level for level in range(256) for _ in "rgb"]
 _BOMB = f"larger than {MAX_SIDE} px a side"
+
+
+def is_size(size: Any) -> bool:
+    """Whether it is a height and a width in whole pixels, each at least 1."""
+    is_pair = isinstance(size, tuple | list) and len(size) == 2
+    return is_pair and all(isinstance(side, int | np.integer) and side >= 1 for side in size)
 
 
 class BadFile(Exception):

@@ -63,7 +63,8 @@ class Loader(keras.utils.PyDataset):
     than what training lost.
 
     Raises:
-        UserError: fewer samples than a step takes, images smaller than the crop, or a cache that does not fit.
+        UserError: fewer samples than a step takes, images smaller than the crop, a cache that does not fit, or a
+            number that makes no sense.
 
     Example:
         >>> train = Loader(load("streets", "train"), 8, TrainView((128, 128)), seed=1)
@@ -95,7 +96,9 @@ class Loader(keras.utils.PyDataset):
         self.view = view
         self.worker_processes = workers
         self.wait_seconds = 0.0
-        _check(batch_size, seed, workers, process_index, process_count, cache)
+        _check_numbers(1, batch_size=batch_size)
+        _check_numbers(0, seed=seed, workers=workers, threads=threads or 0, prefetch=prefetch, start_step=start_step)
+        _check_sharing(workers, process_index, process_count, cache)
         source = IndexSource(len(dataset), batch_size * process_count, drop_remainder)
         self.steps_per_epoch = len(source) // process_count // batch_size
         if not self.steps_per_epoch:
@@ -219,11 +222,13 @@ def _close(running: list[Any], processes: int) -> None:
         gc.collect()
 
 
-def _check(batch_size: int, seed: int, workers: int, process_index: int, process_count: int, cache: str) -> None:
-    if seed < 0:
-        raise UserError(f"seed {seed}: expected 0 or more")
-    if batch_size < 1:
-        raise UserError(f"batch size {batch_size}: expected at least 1")
+def _check_numbers(least: int, **numbers: Any) -> None:
+    for name, number in numbers.items():
+        if not isinstance(number, int | np.integer) or number < least:
+            raise UserError(f"{name} {number}: expected a whole number, {least} or more")
+
+
+def _check_sharing(workers: int, process_index: int, process_count: int, cache: str) -> None:
     if not 0 <= process_index < process_count:
         raise UserError(f"process {process_index} of {process_count}: expected 0 to {process_count - 1}")
     if workers and cache == "ram":

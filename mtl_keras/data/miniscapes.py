@@ -67,16 +67,12 @@ class Miniscapes(ExampleBuilder):
 
 
 def _find_samples(folder: Path) -> list[RawSample]:
-    rgb = folder / "rgb"
-    if not rgb.is_dir():
-        return []
-    paths = [path for path in rgb.iterdir() if path.suffix.lower() in _IMAGE_SUFFIXES]
-    labels = {kind: _png_stems(folder / kind) for kind in ("semseg", "depth")}
-    paths.sort(key=lambda path: raw_files.natural_order(path.stem))
-    return [
-        RawSample(path.stem, path, labels["semseg"].get(path.stem), labels["depth"].get(path.stem)) for path in paths
-    ]
+    labels = (_by_stem(folder / kind, {".png"}) for kind in ("semseg", "depth"))
+    return raw_files.raw_samples(_by_stem(folder / "rgb", _IMAGE_SUFFIXES), *labels)
 
 
-def _png_stems(folder: Path) -> dict[str, Path]:
-    return {path.stem: path for path in folder.glob("*.png")} if folder.is_dir() else {}
+def _by_stem(folder: Path, suffixes: set[str]) -> raw_files.FilesById:
+    """The images of a folder; none if there is no such folder."""
+    paths = folder.iterdir() if folder.is_dir() else ()
+    named = (path for path in paths if not path.name.startswith("."))
+    return raw_files.by_id((path.stem, path) for path in named if path.suffix.lower() in suffixes)

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import os
 from collections.abc import Callable, Iterable
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,18 +18,28 @@ from mtl_keras.data.spec import IGNORE_LABEL
 from mtl_keras.errors import on_one_line
 
 Result = TypeVar("Result")
+FilesById = dict[str, list[Path]]
 
 GREY_16 = ("I;16", "I;16B", "I;16L", "I")
 
 
 @dataclasses.dataclass(frozen=True)
 class RawSample:
-    """The files of one sample; None where it has no such label."""
+    """The files of one sample; None where it has no such label.
+
+    Args:
+        id: what the names have in common.
+        image: RGB.
+        semseg: labels.
+        depth: codes.
+        same_id: all files of a kind of which there are several, so that nobody can tell which one is meant.
+    """
 
     id: str
     image: Path
     semseg: Path | None
     depth: Path | None
+    same_id: tuple[Path, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +61,7 @@ class FileRules:
 
 def read_example(sample: RawSample, rules: FileRules) -> Example | list[BadFile]:
     """Checks a sample's files and takes their bytes over; what is wrong comes back as a list of every bad file."""
-    bad: list[BadFile] = []
+    bad = shared_id(sample.id, sample.same_id)
     image = attempt(bad, _read_rgb, sample.image)
     semseg = attempt(bad, _read_labels, sample.semseg, rules) if sample.semseg else None
     depth = attempt(bad, _read_depth, sample.depth, rules) if sample.depth else None
@@ -115,10 +125,39 @@ def fingerprint(root: Path, files: Iterable[Path], *options: Any) -> str:
     return digest.hexdigest()[:12]
 
 
-def files_of(samples: dict[str, list[RawSample]]) -> list[Path]:
+def files_of(samples: dict[str, list[RawSample]]) -> set[Path]:
     """All files of all splits."""
     every = itertools.chain.from_iterable(samples.values())
-    return [path for sample in every for path in (sample.image, sample.semseg, sample.depth) if path]
+    return {path for sample in every for path in (sample.image, sample.semseg, sample.depth, *sample.same_id) if path}
+
+
+def raw_samples(images: FilesById, semseg: FilesById, depth: FilesById) -> list[RawSample]:
+    """A sample for each id that has an image, in the order of their numbers."""
+    samples = []
+    for name in sorted(images, key=natural_order):
+        kinds = [kind.get(name, []) for kind in (images, semseg, depth)]
+        semseg_file, depth_file = (paths[0] if paths else None for paths in kinds[1:])
+        same_id = tuple(path for paths in kinds if len(paths) > 1 for path in paths)
+        samples.append(RawSample(name, images[name][0], semseg_file, depth_file, same_id))
+    return samples
+
+
+def by_id(files: Iterable[tuple[str, Path]]) -> FilesById:
+    """Groups files by their ids, each group in the order of the names."""
+    found: FilesById = {}
+    for name, path in sorted(files):
+        found.setdefault(name, []).append(path)
+    return found
+
+
+def shared_id(name: str, files: Iterable[object]) -> list[BadFile]:
+    """The reason for each of several files of a kind that have one id."""
+    return [BadFile(file, f"another file has the id {name} too: keep one") for file in files]
+
+
+def is_hidden(path: PurePath) -> bool:
+    """Whether a file or a folder above it has a name that begins with a dot, as what systems leave behind has."""
+    return any(part.startswith(".") for part in path.parts)
 
 
 def natural_order(name: str) -> tuple[bool, int, str]:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from mtl_keras.data.images import is_size
 from mtl_keras.data.warp import photometric_jitter, warp_window
 from mtl_keras.errors import UserError
 
@@ -54,8 +55,8 @@ class TrainView:
     scale_depth: bool = False
 
     def __post_init__(self):
-        if min(self.crop) < 1:
-            raise UserError(f"crop {self.crop}: expected two positive numbers of pixels")
+        if not is_size(self.crop):
+            raise UserError(f"crop {self.crop}: expected height and width in whole pixels, each at least 1")
         for name, most in (("window_scaling", 8), ("tilt", 180), ("corner_wiggle", 0.4), ("photometric_jitter", 1)):
             if not 0 <= getattr(self, name) <= most:
                 raise UserError(f"{name} {getattr(self, name)}: expected 0 (off) to {most}")

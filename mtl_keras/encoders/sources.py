@@ -96,7 +96,10 @@ def _from_timm(name: str, variant: str) -> EncoderWeights:
     pin = Pin(revision) if revision else PINS.get(repository, Pin("main"))
     path = _download(repository, "model.safetensors", pin.revision)
     if pin.sha256 and _sha256(path) != pin.sha256:
-        raise UserError(f"{path}: is not the file that {repository} published (its checksum differs); delete it")
+        raise UserError(
+            f"{path}: is not the file that {repository} published (its checksum differs); delete it, or "
+            f"name the one that you mean as {repository}@REVISION"
+        )
     if repository not in PINS:
         _check_config(repository, pin.revision)
     return select_encoder(read_safetensors(path), f"{repository}@{pin.revision[:12]}")
@@ -138,9 +141,13 @@ def _check_config(repository: str, revision: str) -> None:
     except (UserError, ValueError):
         logger.info("%s: has no config.json at hand; its images are taken to be normalised as ImageNet's", repository)
         return
-    facts = config.get("pretrained_cfg", config)
-    if "mean" in facts and "std" in facts:
-        _check_normalization(repository, np.multiply(facts["mean"], 255), np.multiply(facts["std"], 255))
+    facts = config.get("pretrained_cfg") or config if isinstance(config, dict) else {}
+    try:
+        mean, std = (np.multiply(facts[name], 255.0) for name in ("mean", "std"))
+    except (KeyError, TypeError, ValueError):
+        logger.info("%s: its config.json does not say how images are normalised; as ImageNet's, then", repository)
+        return
+    _check_normalization(repository, mean, std)
 
 
 def _check_normalization(source: str, mean, std) -> None:

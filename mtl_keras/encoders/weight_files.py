@@ -51,8 +51,14 @@ def read_safetensors(path: Path) -> Tensors:
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (safetensors.SafetensorError, OSError, TypeError) as error:
+    except (safetensors.SafetensorError, OSError) as error:
         raise UserError(f"{path}: not a whole safetensors file ({first_line(error)}); get it again") from None
+    except (TypeError, AttributeError) as error:
+        # Types that NumPy has no name for.
+        raise UserError(f"{path}: its numbers cannot be read ({first_line(error)}); save it as float32") from None
+    for name, tensor in tensors.items():
+        if tensor.dtype.kind != "f" and not name.endswith("num_batches_tracked"):
+            raise UserError(f"{path}: '{name}' holds {tensor.dtype}, not floating-point weights; save it as float32")
     return _of_checkpoint(tensors)
 
 

@@ -130,6 +130,20 @@ def test_a_smaller_size_averages_rgb_and_keeps_depth_exact(tree, tmp_path):
     np.testing.assert_allclose(dataset.metres(sample), metres[1::2, 1::2], rtol=1e-6)
 
 
+@pytest.mark.parametrize("size", [(19, 31), (32, 50), (48, 96), (63, 127), (64, 77)])
+def test_a_size_at_no_whole_ratio_averages_exact_areas(tree, tmp_path, size):
+    dataset = data.load("cityscapes", "val", data_dir=tree, prepared_dir=tmp_path / "prepared", image_size=size)
+    image = truth(tree, "val", "lindau_000000_000019")[0].astype(np.float64)
+    for axis, new in enumerate(size):
+        old = image.shape[axis]
+        integral = np.insert(np.cumsum(image, axis), 0, 0, axis)
+        at_ends = lambda sums, old=old, new=new: np.interp(np.linspace(0, old, new + 1), np.arange(old + 1), sums)  # noqa: E731
+        image = np.diff(np.apply_along_axis(at_ends, axis, integral), axis=axis) * new / old
+    sample = dataset[0]
+    assert sample["image"].shape == (*size, 3) and sample["semseg"].shape == sample["depth_codes"].shape == size
+    assert abs(sample["image"] - image).max() <= 0.5 + 1e-6
+
+
 def test_the_depth_range_is_an_option(tree, tmp_path):
     near = data.load("cityscapes", "val", data_dir=tree, prepared_dir=tmp_path / "prepared", depth_range=(5.0, 20.0))
     assert near.spec.depth_range == (5.0, 20.0)
@@ -140,8 +154,11 @@ def test_the_depth_range_is_an_option(tree, tmp_path):
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        *(({"depth_range": value}, "two rising numbers") for value in ((4.0, np.inf), (20.0, 5.0), (5.0,), 5.0)),
-        *(({"image_size": value}, "expected height and width") for value in ((0, 64), (512,), 512)),
+        *(
+            ({"depth_range": value}, "two rising numbers of metres, finite and greater than 0")
+            for value in ((0, 300.0), (4.0, np.inf), (4.0, 10**400), (20.0, 5.0), (5.0,), 5.0)
+        ),
+        *(({"image_size": value}, "expected height and width") for value in ((0, 64), (512,), 512, (32.5, 64))),
         ({"size": (32, 64)}, "cityscapes does not take the options size"),
     ],
 )
@@ -189,6 +206,39 @@ def test_bad_frames_are_listed(tree, tmp_path):
     assert headline.startswith("4 files of cityscapes") and len(lines) == 4
     for part in ("no camera file", "label ids 34", "extrinsic.baseline", "8×8 px"):
         assert sum(part in line for line in lines) == 1
+
+
+@pytest.mark.parametrize("baseline", [10**400, 1e-300, 1e200, -0.2, "NaN"])
+def test_cameras_that_give_no_usable_scale_are_listed(tree, tmp_path, baseline):
+    camera = tree / "camera" / "train" / "bonn" / "bonn_000000_000019_camera.json"
+    camera.write_text(f'{{"extrinsic": {{"baseline": {baseline}}}, "intrinsic": {{"fx": 2262.52}}}}')
+    with pytest.raises(UserError) as error:
+        data.load("cityscapes", "train", data_dir=tree, prepared_dir=tmp_path / "prepared")
+    _, *lines = str(error.value).splitlines()
+    assert len(lines) == 1 and str(camera) in lines[0] and "baseline · fx is" in lines[0]
+
+
+def test_frames_that_share_an_id_are_listed(tree, tmp_path):
+    write_frame(tree, "train", "ulm/bonn_000000_000019", np.random.default_rng(1))
+    with pytest.raises(UserError) as error:
+        data.load("cityscapes", "train", data_dir=tree, prepared_dir=tmp_path / "prepared")
+    _, *lines = str(error.value).splitlines()
+    assert len(lines) == 2 and all("another file has the id bonn_000000_000019 too" in line for line in lines)
+    assert "/bonn/bonn_" in lines[0] and "/ulm/bonn_" in lines[1]
+
+
+def test_hidden_files_are_passed_over(tree, tmp_path):
+    packed = tmp_path / "packed"
+    packed.mkdir()
+    hidden = "leftImg8bit/train/ulm/._ulm_000001_000019_leftImg8bit.png"
+    (tree / hidden).write_bytes(b"resource fork")
+    with zipfile.ZipFile(packed / "leftImg8bit_trainvaltest.zip", "w") as archive:
+        for path in sorted((tree / "leftImg8bit").rglob("*.*")):
+            archive.write(path, path.relative_to(tree))
+        assert hidden in archive.namelist()
+    for source in (tree, packed):
+        dataset = data.load("cityscapes", "train", data_dir=source, prepared_dir=tmp_path / "prepared")
+        assert sorted(dataset.id(i) for i in range(len(dataset))) == sorted(FRAMES["train"])
 
 
 def test_a_folder_without_cityscapes_says_where_it_comes_from(tmp_path):

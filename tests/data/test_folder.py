@@ -1,4 +1,6 @@
 import json
+import shutil
+import tomllib
 
 import numpy as np
 import pytest
@@ -86,6 +88,12 @@ def test_labels_outside_the_classes_are_listed(harbour, tmp_path):
         ('"linear"', '"feet"', "expected one of inverse"),
         ("{id}_classes.png", "classes.png", "{id} once"),
         ("[0.5, 60.0]", "[60.0, 0.5]", "two rising numbers"),
+        ("[0.5, 60.0]", "[0, 60.0]", "two rising numbers of metres, finite and greater than 0"),
+        ("[0.5, 60.0]", f"[0.5, {10**400}]", "two rising numbers of metres, finite and greater than 0"),
+        ("0.001", str(10**400), "expected a positive number"),
+        ("truth/{split}", "truths/{split}", 'no file like the labels "truths/{split}/{id}_classes.png"'),
+        ("{id}_classes.png", "{id}_colours.png", 'no file like the labels "truth/{split}/{id}_colours.png"'),
+        ("lidar/", "radar/", 'no file like the depth "radar/{split}/{id}.png"'),
         ('name = "harbour"', "name = ", "cannot be read"),
         ("photos/", "pictures/", "has no images like pictures"),
         ('classes = ["water", "quay", "ship", "person"]', "classes = []", "0 entries"),
@@ -102,6 +110,44 @@ def test_wrong_descriptions_say_what_is_wrong(harbour, tmp_path, old, new, messa
     with pytest.raises(UserError) as error:
         data.load("folder", "train", data_dir=harbour, prepared_dir=tmp_path / "prepared")
     assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_written_pattern_needs_a_file_in_one_split_alone(harbour, tmp_path):
+    for path in (harbour / "truth" / "val").rglob("*.png"):
+        path.unlink()
+    val = data.load("folder", "val", data_dir=harbour, prepared_dir=tmp_path / "prepared")
+    assert (val[0]["semseg"] == 255).all() and val.metres(val[0]).any()
+
+
+@pytest.mark.parametrize("name", ["dataset.toml", "dataset.json"])
+def test_a_description_may_begin_with_a_byte_order_mark(harbour, tmp_path, name):
+    text = DESCRIPTION if name == "dataset.toml" else json.dumps(tomllib.loads(DESCRIPTION))
+    (harbour / "dataset.toml").unlink()
+    (harbour / name).write_text(text, encoding="utf-8-sig")
+    dataset = data.load("folder", "val", data_dir=harbour, prepared_dir=tmp_path / "prepared")
+    assert dataset.spec.classes == ("water", "quay", "ship", "person")
+
+
+def test_files_that_share_an_id_are_listed(harbour, tmp_path):
+    photo, truth = harbour / "photos/train/dock_cam0.jpg", harbour / "truth/train/pier/2_classes.png"
+    Image.open(photo).save(photo.with_suffix(".png"))
+    shutil.copy(truth, truth.with_suffix(".jpeg"))
+    (harbour / "dataset.toml").write_text(DESCRIPTION.replace("_classes.png", "_classes.*"))
+    with pytest.raises(UserError) as error:
+        data.load("folder", "train", data_dir=harbour, prepared_dir=tmp_path / "prepared")
+    headline, *lines = str(error.value).splitlines()
+    assert headline.startswith("4 files of folder") and len(lines) == 4
+    assert sum("dock_cam0" in line and "another file has the id dock too" in line for line in lines) == 2
+    assert sum("2_classes" in line and "another file has the id pier/2 too" in line for line in lines) == 2
+
+
+def test_hidden_files_and_folders_are_passed_over(harbour, tmp_path):
+    before = data.load("folder", "train", data_dir=harbour, prepared_dir=tmp_path / "prepared")
+    for hidden in ("._dock_cam0.jpg", ".trash/9_cam0.jpg"):
+        (harbour / "photos/train" / hidden).parent.mkdir(exist_ok=True)
+        (harbour / "photos/train" / hidden).write_bytes(b"resource fork")
+    after = data.load("folder", "train", data_dir=harbour, prepared_dir=tmp_path / "prepared")
+    assert after.path == before.path and len(after) == 3
 
 
 def test_depth_that_does_not_vary_can_be_normalised(harbour, tmp_path):

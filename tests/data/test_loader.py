@@ -190,6 +190,17 @@ def test_what_cannot_be_read_is_refused(prepared):
         Loader(dataset, 4, CROP, process_index=2, process_count=2)
 
 
+@pytest.mark.parametrize(
+    ("name", "number", "least"),
+    [("batch_size", 0, 1), ("batch_size", 2.5, 1)]
+    + [(name, -1, 0) for name in ("seed", "workers", "threads", "prefetch", "start_step")]
+    + [(name, 1.5, 0) for name in ("seed", "workers", "start_step")],
+)
+def test_numbers_that_make_no_sense_are_named(prepared, name, number, least):
+    with pytest.raises(UserError, match=f"^{name} {number}: expected a whole number, {least} or more$"):
+        Loader(prepared["train"], **{"batch_size": 4, "view": CROP, name: number})
+
+
 def test_caches_hold_what_the_dataset_holds(prepared, tmp_path):
     dataset = prepared["train"]
     for kind in ("none", "ram", "disk"):

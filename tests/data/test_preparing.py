@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import struct
 import subprocess
@@ -108,6 +109,52 @@ def test_bad_files_are_skipped_if_asked_and_remembered(miniscapes_dir, tmp_path)
     assert len(data.load("miniscapes", "val", skip_bad_files=True, **where)) == 5
     with pytest.raises(UserError, match="10 files"):
         data.load("miniscapes", "train", **where)
+
+
+def test_images_that_share_an_id_are_listed_and_may_be_skipped(miniscapes_dir, tmp_path):
+    rgb = miniscapes_dir / "train" / "rgb"
+    save(rgb / "4.png", np.asarray(Image.open(rgb / "4.jpg")))
+    where = {"data_dir": miniscapes_dir, "prepared_dir": tmp_path}
+    with pytest.raises(UserError) as error:
+        data.load("miniscapes", "train", **where)
+    _, *lines = str(error.value).splitlines()
+    reason = "another file has the id 4 too: keep one"
+    assert [line.strip() for line in lines] == [f"{rgb / '4.jpg'}: {reason}", f"{rgb / '4.png'}: {reason}"]
+    skipped = data.load("miniscapes", "train", skip_bad_files=True, **where)
+    assert [skipped.id(i) for i in range(len(skipped))] == [str(i) for i in range(11) if i != 4]
+    (rgb / "4.png").unlink()
+    assert len(data.load("miniscapes", "train", **where)) == 11
+
+
+def test_hidden_files_are_passed_over(miniscapes_dir, tmp_path):
+    before = data.load("miniscapes", "train", data_dir=miniscapes_dir, prepared_dir=tmp_path)
+    for name in ("rgb/._1.jpg", "rgb/.DS_Store", "semseg/._1.png", "depth/._1.png"):
+        (miniscapes_dir / "train" / name).write_bytes(b"resource fork")
+    after = data.load("miniscapes", "train", data_dir=miniscapes_dir, prepared_dir=tmp_path)
+    assert after.path == before.path and len(after) == 11
+
+
+@pytest.mark.parametrize("kind", ["cut", "scribbled", "gone"])
+@pytest.mark.parametrize("cache", ["none", "ram", "disk"])
+def test_damaged_prepared_data_is_to_be_deleted(miniscapes_dir, tmp_path, kind, cache):
+    where = {"data_dir": miniscapes_dir, "prepared_dir": tmp_path / "prepared"}
+    dataset = data.load("miniscapes", "train", **where)
+    (shard,) = dataset.path.glob("*train.array_record*")
+    if kind == "cut":
+        os.truncate(shard, 1000)
+    elif kind == "scribbled":
+        content = bytearray(shard.read_bytes())
+        content[len(content) // 3 :: 100] = bytes(len(content[len(content) // 3 :: 100]))
+        shard.write_bytes(content)
+    else:
+        shard.unlink()
+    with pytest.raises(UserError, match="prepared data is gone or damaged .*: delete this folder") as error:
+        samples = data.open_cache(data.load("miniscapes", "train", **where), cache)
+        for i in range(len(samples)):
+            samples[i]
+    assert str(error.value).startswith(f"{dataset.path}:") and "\n" not in str(error.value)
+    shutil.rmtree(dataset.path)
+    assert data.load("miniscapes", "train", **where)[10]["image"].shape == (72, 96, 3)
 
 
 def test_bad_files_are_found_without_preparing(miniscapes_dir, tmp_path):

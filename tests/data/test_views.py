@@ -142,7 +142,9 @@ def test_images_that_are_too_small_are_refused(view):
         view(sample_of(48, 100), np.random.default_rng(0))
 
 
-@pytest.mark.parametrize("wrong", [{"crop": (0, 5)}, {"corner_wiggle": 0.9}, {"tilt": -1}])
+@pytest.mark.parametrize(
+    "wrong", [{"crop": (0, 5)}, {"crop": (64.5, 64)}, {"crop": 64}, {"corner_wiggle": 0.9}, {"tilt": -1}]
+)
 def test_values_out_of_range_are_refused(wrong):
     with pytest.raises(UserError, match="expected"):
         TrainView(**wrong)

@@ -1,7 +1,9 @@
 """Where an encoder's weights can come from, and what is said when they cannot."""
 
 import hashlib
+import json
 import pickle
+import struct
 import sys
 from pathlib import Path
 
@@ -215,6 +217,22 @@ def test_other_plain_resnets_of_timm(hub, published, tensors):
     config = config.replace(b"0.4", b"0.5")
     put(hub, "timm/resnet18.halves", COMMIT, {"model.safetensors": content, "config.json": config})
     one_line("timm/resnet18.halves", match="its images have mean and deviation .* not ImageNet's")
+
+
+@pytest.mark.parametrize("config", [b"[1]", b"null", b'{"pretrained_cfg": null}', b'{"mean": "half", "std": 1}'])
+def test_a_config_that_says_nothing_of_normalization_is_passed_over(hub, published, tensors, config):
+    files = {"model.safetensors": published.read_bytes(), "config.json": config}
+    put(hub, "timm/resnet18.a1_in1k", COMMIT, files)
+    assert_loads("timm/resnet18.a1_in1k", tensors)
+
+
+def test_numbers_that_are_no_weights_are_refused(tensors, tmp_path):
+    quantized = {name: (100 * value).astype("int8") for name, value in tensors.items()}
+    safetensors.numpy.save_file(quantized, tmp_path / "int8.safetensors")
+    one_line(tmp_path / "int8.safetensors", match="holds int8, not floating-point weights")
+    header = json.dumps({"conv1.weight": {"dtype": "F8_E4M3", "shape": [4], "data_offsets": [0, 4]}}).encode()
+    (tmp_path / "fp8.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
+    one_line(tmp_path / "fp8.safetensors", match="its numbers cannot be read")
 
 
 def test_without_a_network_one_line_says_what_was_tried(hub):
