@@ -28,7 +28,7 @@ GPU := --precision mixed_bfloat16 --batch_size 64 --size 256,256 --backends jax,
 bench-gpu:
 	$(PYTHON) -m benchmarks.train_step --name train_step_gpu $(GPU) --rounds 10 --steps 20
 	$(PYTHON) -m benchmarks.train_step --name train_step_gpu_distillation --arch distillation $(GPU) --rounds 10 --steps 20
-	$(PYTHON) -m benchmarks.infer --name infer_gpu $(GPU) --rounds 10 --steps 50
+	$(PYTHON) -m benchmarks.infer --name infer_gpu --formats= $(GPU) --rounds 10 --steps 50
 	$(PYTHON) -m benchmarks.memory --name memory_gpu $(GPU)
 	$(PYTHON) -m benchmarks.metrics_cost --name metrics_cost_gpu $(GPU) --steps 20
 	$(PYTHON) -m benchmarks.results

@@ -14,6 +14,10 @@ from mtl_keras.errors import UserError, on_one_line
 # Weights hardly shrink: who claims to unpack to more than this times an archive's size means harm.
 _MOST_UNPACKED = 20
 
+# It can be read by setting it alone.
+_UMASK = os.umask(0o022)
+os.umask(_UMASK)
+
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
@@ -36,7 +40,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     try:
         yield temporary
         _flush_to_disk(temporary)
-        temporary.chmod(0o644)
+        temporary.chmod(0o666 & ~_UMASK)
         temporary.replace(path)
         _flush_to_disk(path.parent)
     finally:

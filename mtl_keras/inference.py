@@ -28,7 +28,7 @@ class Prediction:
     """What a model says of one image, at the image's own size.
 
     Args:
-        semseg: class ids, (height, width) uint8; int32 where there are more than 256 classes.
+        semseg: class ids, (height, width) uint8.
         depth: metres within the dataset's range, (height, width) float32.
         confidence: probability of the class in `semseg`, (height, width) float32 in 0–1; None unless asked for.
         logits: logarithms of class probabilities up to a constant, (height, width, classes) float32; None unless
@@ -117,7 +117,7 @@ def predict_batch(model: "MultiTaskModel", images: np.ndarray, options: Options)
         probabilities, depth = _average(model, images, views, options)
         logits = np.log(np.maximum(probabilities, 1e-30))
         confidence = probabilities.max(axis=-1) if options.confidence else None
-    semseg = logits.argmax(axis=-1).astype("uint8" if logits.shape[-1] <= 256 else "int32")
+    semseg = logits.argmax(axis=-1).astype("uint8")
     depth = np.clip(depth, *model.spec.depth_range)
     return [
         Prediction(

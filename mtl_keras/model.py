@@ -37,6 +37,9 @@ class MultiTaskModel(keras.Model):
         super().__init__(inputs=inputs, outputs=outputs, name=name, **kwargs)
         if spec is None:
             spec, architecture = _facts_of(outputs)
+        if outputs["semseg"].shape[-1] != spec.num_classes:
+            channels = outputs["semseg"].shape[-1]
+            raise ValueError(f"semseg: {channels} channels for the {spec.num_classes} classes of spec '{spec.name}'")
         self.spec = spec
         self.architecture = dict(architecture or {})
         self.task_losses, self.task_weights = self._default_losses(), dict.fromkeys(TASKS, 0.5)

@@ -14,13 +14,7 @@ FARTHEST_DEPTH_16 = 65535 / DEPTH_UNITS_PER_METRE
 
 
 def semseg_png(ids: np.ndarray, spec: DataSpec) -> bytes:
-    """A palette PNG whose pixels are train ids, (height, width), in the dataset's colours; 255 is black.
-
-    Raises:
-        ValueError: there are more classes than an 8-bit image can hold.
-    """
-    if spec.num_classes > 255:
-        raise ValueError(f"{spec.num_classes} classes do not fit into an 8-bit image, which has room for 255")
+    """A palette PNG whose pixels are train ids, (height, width), in the dataset's colours; 255 is black."""
     picture = Image.fromarray(np.asarray(ids, np.uint8))
     picture.putpalette(np.asarray(spec.palette, np.uint8).tobytes().ljust(768, b"\0"))
     return _png(picture)

@@ -14,6 +14,7 @@ from typing import Any
 
 # Jobs under way for each worker: enough to keep it busy while the main thread writes, few enough to stay small.
 _JOBS_AHEAD = 4
+_hiding = threading.RLock()
 
 
 def ordered_map(function: Callable[[Any], Any], jobs: Iterable[Any], *, processes: bool) -> Iterator[Any]:
@@ -60,11 +61,13 @@ def _end_with_parent() -> None:
 @contextlib.contextmanager
 def hidden_main_module() -> Iterator[None]:
     """Keeps spawned workers from running the user's script again: the functions they need are importable without it."""
-    main = sys.modules["__main__"]
-    present = {"__spec__", "__file__"} & set(main.__dict__)
-    hidden: dict[str, Any] = {name: main.__dict__.pop(name) for name in present}
-    main.__spec__ = None
-    try:
-        yield
-    finally:
-        main.__dict__.update(hidden)
+    # One at a time, or what one hides the other would take for what is to be put back.
+    with _hiding:
+        main = sys.modules["__main__"]
+        present = {"__spec__", "__file__"} & set(main.__dict__)
+        hidden: dict[str, Any] = {name: main.__dict__.pop(name) for name in present}
+        main.__spec__ = None
+        try:
+            yield
+        finally:
+            main.__dict__.update(hidden)

@@ -2,7 +2,10 @@
 
 import colorsys
 import dataclasses
+import math
 from typing import Any
+
+from mtl_keras.errors import UserError
 
 IGNORE_LABEL = 255
 SPLITS = ("train", "val", "test")
@@ -45,6 +48,9 @@ class DataSpec:
         depth_mean: mean of the valid depth, in metres; the network predicts depth normalised by it.
         depth_std: standard deviation of the valid depth, in metres.
         depth_range: least and greatest depth, in metres; predictions are clamped to it, in metrics and exports too.
+
+    Raises:
+        UserError: no classes, more than label images hold, a palette of another length, or depth that no dataset has.
     """
 
     name: str
@@ -53,6 +59,19 @@ class DataSpec:
     depth_mean: float = 27.0727
     depth_std: float = 29.1264
     depth_range: tuple[float, float] = (4.0, 300.0)
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.classes) <= IGNORE_LABEL or len(self.palette) != len(self.classes):
+            raise UserError(
+                f"{self.name}: {len(self.classes)} classes in {len(self.palette)} colours; give 1 to {IGNORE_LABEL} "
+                "classes, and a colour for each"
+            )
+        near, far = self.depth_range
+        if not (0 < near < far < math.inf and 0 < self.depth_std < math.inf and math.isfinite(self.depth_mean)):
+            raise UserError(
+                f"{self.name}: depth of mean {self.depth_mean} m, standard deviation {self.depth_std} m and range "
+                f"{near} to {far} m; give finite numbers, a positive deviation and a rising, positive range"
+            )
 
     @property
     def num_classes(self) -> int:

@@ -1,0 +1,26 @@
+"""Files that are either whole or not there."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from mtl_keras.files import replacing
+
+
+def test_a_file_is_as_readable_as_the_umask_has_it(tmp_path):
+    script = "import os; os.umask(0o077); from mtl_keras.files import write_text; write_text('private', 'x')"
+    subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, env={**os.environ, "PYTHONPATH": os.getcwd()}, check=True
+    )
+    assert (tmp_path / "private").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_fails_leaves_the_old_file_and_nothing_beside(tmp_path):
+    path = tmp_path / "kept.txt"
+    path.write_text("old")
+    with pytest.raises(ZeroDivisionError), replacing(path) as beside:
+        beside.write_text("new")
+        _ = 1 / 0
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
