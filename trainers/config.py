@@ -31,7 +31,7 @@ def _option(default: Any, help: str, **checks: Any) -> Any:
 class RunConfig:
     """What a run is: the same values start the same run again."""
 
-    recipe: str | None = _option(None, "settings to start from: report, or for a run on streets demo")
+    recipe: str | None = _option(None, "settings to start from; by default report, or demo for a run on streets")
     name: str | None = _option(None, "name of the run; its topology by default")
 
     arch: str = _option("branched", "topology: joint, branched or distillation")
@@ -40,7 +40,7 @@ class RunConfig:
     aspp: bool = _option(True, "atrous spatial pyramid pooling")
     skip: bool = _option(True, "skip connection at 1/4 scale")
     aspp_rates: tuple[int, ...] = _option((3, 6, 9), "dilation rates of the ASPP", least=1)
-    pretrained: str | None = _option(None, "encoder weights: imagenet, timm/NAME, keras_hub/NAME, a file, a run")
+    pretrained: str | None = _option(None, "encoder weights: imagenet, timm/NAME, keras_hub/NAME, a file, a run, none")
     init_from: str | None = _option(None, "a run or model file to take all weights of, or none")
 
     dataset: str = _option("streets", "streets (also /medium, /full, /pretraining), miniscapes, cityscapes, folder")
@@ -65,7 +65,7 @@ class RunConfig:
     weight_decay: float = _option(1e-4, "added to the gradients of adam and sgd; decoupled in adamw", least=0)
     momentum: float = _option(0.9, "momentum of sgd", least=0)
     encoder_lr_scale: float = _option(1.0, "factor of the learning rate for the encoder", above=0)
-    freeze_encoder_epochs: int = _option(0, "first epochs in which of the encoder only batch statistics move", least=0)
+    freeze_encoder_epochs: int = _option(0, "first epochs with the encoder's weights frozen; its statistics move", least=0)
     freeze_batch_norm: bool = _option(False, "keep the encoder's batch norms, statistics included, as they are")
     batch_size: int = _option(4, "images a step", least=1)
     val_batch_size: int = _option(8, "images a validation step", least=1)

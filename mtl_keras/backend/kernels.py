@@ -114,7 +114,7 @@ def _tensorflow_normalize(x, gamma, beta, moving, momentum, epsilon):
     y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
         x=x, scale=gamma, offset=beta, mean=empty, variance=empty, epsilon=epsilon, exponential_avg_factor=1.0
     )
-    # It is told with Bessel's correction.
+    # The kernel gives the unbiased variance; what moves is the biased one, as in Keras.
     count = tf.cast(tf.size(x) / tf.size(gamma), tf.float32)
     _move(moving, (mean, variance * (tf.maximum(count - 1, 1) / count)), momentum)
     return y

@@ -94,7 +94,7 @@ def _jax_strategy(devices: int) -> keras.distribution.DataParallel:
 
 def _tensorflow_strategy(devices: int) -> Any:
     tensorflow = importlib.import_module("tensorflow")
-    # It tells what devices it has, and that CPUs have no NCCL.
+    # Keeps its list of devices, and its warning that CPUs have no NCCL, off the terminal.
     tensorflow.get_logger().setLevel("ERROR")
     return tensorflow.distribute.MirroredStrategy(_local_devices()[:devices])
 

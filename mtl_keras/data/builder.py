@@ -145,7 +145,7 @@ class ExampleBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  
             mean = total / count
             measured = {"depth_mean": mean, "depth_std": float(np.sqrt(max(squares / count - mean**2, 0.0)))}
             if self.measures_depth:
-                # Models divide by the deviation, which of depth that hardly varies is nothing but rounding.
+                # Models divide by the standard deviation; that of nearly constant depth is rounding error.
                 spec |= measured | {"depth_std": max(measured["depth_std"], _LEAST_DEVIATION * mean)}
         return {
             "spec": spec,

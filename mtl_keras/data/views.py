@@ -38,7 +38,7 @@ class TrainView:
             logarithm; 0 is off.
         tilt: the window is turned by up to this many degrees; 0 is off.
         corner_wiggle: each corner of the window moves by up to this fraction of its sides; 0 is off.
-        horizontal_flip: mirrors every other sample, at random.
+        horizontal_flip: mirrors a sample with probability 1/2.
         photometric_jitter: brightness, contrast and saturation change by up to this fraction; 0 is off.
         scale_depth: metric depth follows the zoom of `window_scaling`: what looks twice as large is half as far.
 

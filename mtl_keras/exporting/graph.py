@@ -56,7 +56,7 @@ def serving_function(model: "MultiTaskModel", *, argmax: bool = False) -> Callab
 
     def serve(image):
         height, width = ops.shape(image)[1], ops.shape(image)[2]
-        # Of no negative number is a remainder taken: ONNX and TensorFlow do not agree on its sign.
+        # No remainder of a negative number: ONNX and TensorFlow disagree about its sign.
         border = [(stride - side % stride) % stride for side in (height, width)]
         mean = ops.convert_to_tensor(normalization.mean, dtype="float32")
         # Padding with zeros around the colour is padding with the colour.
