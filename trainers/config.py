@@ -65,7 +65,7 @@ class RunConfig:
     weight_decay: float = _option(1e-4, "added to the gradients of adam and sgd; decoupled in adamw", least=0)
     momentum: float = _option(0.9, "momentum of sgd", least=0)
     encoder_lr_scale: float = _option(1.0, "factor of the learning rate for the encoder", above=0)
-    freeze_encoder_epochs: int = _option(0, "first epochs with the encoder's weights frozen; its statistics move", least=0)
+    freeze_encoder_epochs: int = _option(0, "first epochs that freeze the encoder, but for its statistics", least=0)
     freeze_batch_norm: bool = _option(False, "keep the encoder's batch norms, statistics included, as they are")
     batch_size: int = _option(4, "images a step", least=1)
     val_batch_size: int = _option(8, "images a validation step", least=1)
