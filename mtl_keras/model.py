@@ -99,7 +99,7 @@ class MultiTaskModel(keras.Model):
             loss = sum(losses) / len(losses)
             self.task_loss_means[task].update_state(loss, weights[task])
             total = total + self.task_weights[task] * share_of_batch(loss, weights[task])
-        return sum(self.losses, total)
+        return total + sum(self._aggregate_additional_loss(loss) for loss in self.losses)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         self.miou.update_state(y["semseg"], y_pred["semseg"])

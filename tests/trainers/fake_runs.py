@@ -1,13 +1,15 @@
-"""Run folders as a finished, a stopped and a failed run leave them, without any training."""
+"""Run folders as a finished, a stopped and a failed run leave them, and an engine that makes them, without training."""
 
 import csv
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import safetensors.numpy
 
-from trainers.config import RunConfig
+from trainers.config import RunConfig, read_config
 from trainers.run_folder import RunFolder, create
+from trainers.scheduling.engines import SITTING, Job
 
 PARAMETERS = 12
 
@@ -59,3 +61,42 @@ def stopped(config: RunConfig, miou: float = 60.0, silog: float = 30.0, **of_row
 
 def named(config: RunConfig, name: str) -> RunConfig:
     return dataclasses.replace(config, name=name)
+
+
+class FakeEngine:
+    """Runs what it is given at once, by leaving the folder that such a run leaves; `statuses` by label."""
+
+    slots = 1
+
+    def __init__(self, statuses: dict[str, int] | None = None, log: str = "", loss: float = 1.0):
+        self.statuses = statuses or {}
+        self.text = log
+        self.loss = loss
+        self.started: list[tuple[str, str]] = []
+        self._over: list[tuple[Job, int]] = []
+
+    def start(self, job: Job) -> None:
+        kind, _, path = job.arguments[-1].partition("=")
+        self.started.append((job.label, kind))
+        status = self.statuses.get(job.label, 0)
+        job.log.write_text(f"{SITTING}…\n{self.text}\n", encoding="utf-8")
+        if kind == "--resume":
+            (Path(path) / "model.keras").write_bytes(b"a model")
+        elif status == 0:
+            run = finished(read_config(Path(path)))
+            table = rows(2, 60, 30)
+            table[-1]["loss"] = self.loss
+            write_rows(run, table)
+        elif status == 75:
+            stopped(read_config(Path(path)))
+        self._over.append((job, status))
+
+    def ended(self) -> list[tuple[Job, int]]:
+        over, self._over = self._over, []
+        return over
+
+    def stop(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass

@@ -5,7 +5,6 @@ import fcntl
 import io
 import json
 import signal
-from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -13,9 +12,9 @@ from rich.console import Console
 from mtl_keras.errors import UserError
 from tests.trainers import fake_runs
 from tests.trainers.waiting import wait_until
-from trainers.config import RunConfig, read_config
+from trainers.config import RunConfig
 from trainers.scheduling import failures, listing, queue
-from trainers.scheduling.engines import SITTING, Job
+from trainers.scheduling.engines import SITTING
 from trainers.scheduling.ledger import Ledger, RunFolders, State
 from trainers.scheduling.plan import identity, plan
 from trainers.scheduling.queue import Queue, Stage
@@ -133,45 +132,6 @@ class TestPlan:
             assert len({identity(config) for config in configs}) < len(configs)
 
 
-class FakeEngine:
-    """Runs what it is given at once, by leaving the folder that such a run leaves; `statuses` by label."""
-
-    slots = 1
-
-    def __init__(self, statuses: dict[str, int] | None = None, log: str = "", loss: float = 1.0):
-        self.statuses = statuses or {}
-        self.text = log
-        self.loss = loss
-        self.started: list[tuple[str, str]] = []
-        self._over: list[tuple[Job, int]] = []
-
-    def start(self, job: Job) -> None:
-        kind, _, path = job.arguments[-1].partition("=")
-        self.started.append((job.label, kind))
-        status = self.statuses.get(job.label, 0)
-        job.log.write_text(f"{SITTING}…\n{self.text}\n", encoding="utf-8")
-        if kind == "--resume":
-            (Path(path) / "model.keras").write_bytes(b"a model")
-        elif status == 0:
-            run = fake_runs.finished(read_config(Path(path)))
-            table = fake_runs.rows(2, 60, 30)
-            table[-1]["loss"] = self.loss
-            fake_runs.write_rows(run, table)
-        elif status == 75:
-            fake_runs.stopped(read_config(Path(path)))
-        self._over.append((job, status))
-
-    def ended(self) -> list[tuple[Job, int]]:
-        over, self._over = self._over, []
-        return over
-
-    def stop(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-
 class TestQueue:
     @pytest.fixture(autouse=True)
     def impatient(self, monkeypatch):
@@ -196,7 +156,7 @@ class TestQueue:
         return Ledger.read(tmp_path / "ledger")
 
     def test_runs_each_once_and_skips_them_afterwards(self, run_study):
-        first, second = FakeEngine(), FakeEngine()
+        first, second = fake_runs.FakeEngine(), fake_runs.FakeEngine()
         status, printed = run_study(first)
         assert status == 0 and first.started == [("off", "--config"), ("on", "--config")]
         assert "[1/2] off: finished · grader 30.00, mIoU 60.00 %, SI-logRMSE 30.00 · 2m0s" in printed
@@ -204,29 +164,31 @@ class TestQueue:
         assert run_study(second)[0] == 0 and second.started == []
 
     def test_one_more_seed_runs_the_new_ones_alone(self, run_study):
-        run_study(FakeEngine())
-        engine = FakeEngine()
+        run_study(fake_runs.FakeEngine())
+        engine = fake_runs.FakeEngine()
         run_study(engine, seeds=2)
         assert [label for label, _ in engine.started] == ["off.seed1", "on.seed1"]
 
     def test_a_run_that_fails_is_recorded_and_the_study_goes_on(self, run_study, tmp_path):
-        status, printed = run_study(FakeEngine({"off": 2}, log="error: dataset: 'mars' is unknown; use streets"))
+        status, printed = run_study(
+            fake_runs.FakeEngine({"off": 2}, log="error: dataset: 'mars' is unknown; use streets")
+        )
         assert status == queue.EXIT_FAILED
         assert self.ledger(tmp_path).failures == {"off": "dataset: 'mars' is unknown; use streets"}
         assert "1 finished, 0 running, 0 left, 1 failed" in printed.splitlines()[-1]
-        assert run_study(FakeEngine())[0] == 0
+        assert run_study(fake_runs.FakeEngine())[0] == 0
         assert self.ledger(tmp_path).failures == {}
 
     def test_a_run_whose_loss_is_no_number_has_failed_though_it_ended_well(self, run_study, tmp_path):
-        engine = FakeEngine(loss=float("nan"))
+        engine = fake_runs.FakeEngine(loss=float("nan"))
         assert run_study(engine)[0] == queue.EXIT_FAILED
         assert self.ledger(tmp_path).failures["on"].startswith("the loss is nan from epoch 2 on")
-        again = FakeEngine()
+        again = fake_runs.FakeEngine()
         run_study(again)
         assert again.started == [], "the same settings would come to the same end"
 
     def test_a_job_that_ran_something_else_has_failed(self, run_study, tmp_path):
-        class Elsewhere(FakeEngine):
+        class Elsewhere(fake_runs.FakeEngine):
             def start(self, job):
                 self._over.append((job, 0))
                 job.log.write_text("")
@@ -235,29 +197,29 @@ class TestQueue:
         assert status == queue.EXIT_FAILED and set(self.ledger(tmp_path).failures) == {"off", "on"}
 
     def test_runs_of_other_settings_have_files_of_their_own(self, run_study, tmp_path):
-        run_study(FakeEngine())
+        run_study(fake_runs.FakeEngine())
         names = {path.name for path in (tmp_path / "ledger").glob("off*.json")}
         (run,) = (entry.run for entry in self.queue.entries if entry.label == "off")
         assert names == {f"off.{identity(run.config)}.json"}
 
     def test_a_run_that_was_cut_off_is_resumed(self, run_study):
-        status, _ = run_study(FakeEngine({"off": 75}))
+        status, _ = run_study(fake_runs.FakeEngine({"off": 75}))
         assert status == queue.EXIT_STOPPED
-        engine = FakeEngine()
+        engine = fake_runs.FakeEngine()
         assert run_study(engine)[0] == 0
         assert engine.started == [("off", "--resume")]
 
     def test_a_run_that_died_before_its_first_state_is_started_anew(self, run_study, tmp_path):
         (run,) = [run for run in plan_of(tmp_path) if run.variant == "off"]
         fake_runs.create(run.config)
-        engine = FakeEngine()
+        engine = fake_runs.FakeEngine()
         assert run_study(engine)[0] == 0
         assert engine.started == [("off", "--config"), ("on", "--config")]
 
     def test_a_half_written_folder_is_passed_over_and_told_of(self, run_study, tmp_path):
         (tmp_path / "runs" / "torn").mkdir(parents=True)
         (tmp_path / "runs" / "torn" / "config.json").write_text('{"arch": "jo', encoding="utf-8")
-        assert run_study(FakeEngine())[0] == 0
+        assert run_study(fake_runs.FakeEngine())[0] == 0
         ((path, why),) = self.queue.folders.unreadable.items()
         assert path.name == "torn" and "cannot be read as a configuration" in why
 
@@ -266,7 +228,7 @@ class TestQueue:
         (off, _) = plan_of(tmp_path)
         run = fake_runs.stopped(off.config)
 
-        class OtherFinishesMeanwhile(FakeEngine):
+        class OtherFinishesMeanwhile(fake_runs.FakeEngine):
             def start(self, job):
                 super().start(job)
                 run.model.write_bytes(b"a model")
@@ -279,7 +241,7 @@ class TestQueue:
         assert "[1/2] off: in another process" in printed
 
     def test_its_runs_are_stopped_where_it_cannot_go_on(self, run_study):
-        class OnAFullDisk(FakeEngine):
+        class OnAFullDisk(fake_runs.FakeEngine):
             called: list[str] = []
 
             def ended(self):
@@ -297,7 +259,7 @@ class TestQueue:
         assert engine.called == ["stop", "close"]
 
     def test_time_left_follows_from_the_epochs_so_far(self, run_study):
-        run_study(FakeEngine())
+        run_study(fake_runs.FakeEngine())
         first, second = self.queue.entries
         second.stage, second.rows = Stage.RUNNING, fake_runs.rows(1, 60, 30, seconds=100.0)
         assert self.queue.seconds_left() == 100.0
