@@ -124,8 +124,8 @@ def _train(session: Session, run: RunFolder, state: SavedState | None, rollbacks
         stop = StopTogether(clock, last) if backend.process_count() > 1 else saving.StopOnSignal(last)
         watch = faults.LossWatch(clock)
         progress = _progress(session, step, watch)
-        # The best weights come after the pictures and the table: once they are kept, the epoch is.
         watches = [clock, watch, *_skipped(session, clock), progress]
+        # The best weights come after the pictures and the table: once they are kept, the epoch is.
         records = [*_records(session, run, clock, writer), best, *_averaged(config), *_traced(config, run)]
         try:
             session.fit(step, [*watches, *records, last, stop])

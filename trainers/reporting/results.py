@@ -28,6 +28,7 @@ from trainers.scheduling.ledger import (
     best_row,
     ledger_folder,
     rows_of,
+    validation,
 )
 from trainers.scheduling.plan import INCIDENTAL, PlannedRun, identity
 from zoo.study import Study
@@ -80,7 +81,7 @@ class Result:
     @property
     def metrics(self) -> dict[str, float]:
         """Validation metrics of the weights that the run keeps; `difference` is the grader before it is clamped."""
-        values = {name: self._best[f"val_{name}"] for name in ("grader", "miou", "silog")}
+        values = validation(self._best)
         return {**values, "difference": values["miou"] - values["silog"]}
 
     @property

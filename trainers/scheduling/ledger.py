@@ -141,7 +141,12 @@ def best_row(rows: Rows) -> dict[str, float]:
 
 def rank(row: dict[str, float]) -> tuple[float, float]:
     """What epochs are compared by: the grader, then mIoU − SI-logRMSE, which it is before it is clamped."""
-    return rank_of({name: row[f"val_{name}"] for name in ("grader", "miou", "silog")})
+    return rank_of(validation(row))
+
+
+def validation(row: dict[str, float]) -> dict[str, float]:
+    """An epoch's validation metrics by their plain names."""
+    return {name: row[f"val_{name}"] for name in ("grader", "miou", "silog")}
 
 
 def became_nan(rows: Rows) -> str | None:

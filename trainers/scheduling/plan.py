@@ -8,7 +8,7 @@ from typing import Any
 
 from mtl_keras.encoders.resnet import VARIANTS
 from mtl_keras.errors import UserError, on_one_line
-from trainers.config import RunConfig, from_settings
+from trainers.config import PLACES, RunConfig, from_settings
 from zoo.builder import topologies
 from zoo.study import Study, Variant
 
@@ -16,11 +16,7 @@ from zoo.study import Study, Variant
 INCIDENTAL = (
     "recipe",
     "name",
-    "data_dir",
-    "prepared_dir",
-    "cache",
-    "cache_dir",
-    "workers",
+    *PLACES,
     "val_batch_size",
     "runs_dir",
     "save_every",

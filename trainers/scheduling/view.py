@@ -9,7 +9,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from mtl_keras.saving import rank_of
+from trainers.scheduling.ledger import rank, validation
 
 if TYPE_CHECKING:
     from trainers.scheduling.queue import Entry
@@ -79,7 +79,7 @@ class View:
             parts.append(f"{duration(self._seconds_left)} to go")
         done = [(entry.best, entry.label) for entry in self._entries if entry.best and entry.stage != "failed"]
         if done:
-            best, label = max(done, key=lambda run: rank_of(validation(run[0])))
+            best, label = max(done, key=lambda run: rank(run[0]))
             parts.append(f"best so far {label}: {figures(best)}")
         return " · ".join(parts)
 
@@ -106,11 +106,6 @@ def counts(entries: Sequence["Entry"]) -> str:
     parts = [f"{stages['finished']} finished", f"{stages['running']} running", f"{left} left"]
     parts += [f"{stages[stage]} {stage}" for stage in ("failed", "cut off") if stages[stage]]
     return ", ".join(parts)
-
-
-def validation(row: dict[str, float]) -> dict[str, float]:
-    """An epoch's validation metrics by their plain names."""
-    return {name: row[f"val_{name}"] for name in ("grader", "miou", "silog")}
 
 
 def figures(row: dict[str, float]) -> str:
