@@ -5,6 +5,7 @@ import dataclasses
 import math
 from typing import Any
 
+from mtl_keras.data.depth_encoding import is_range
 from mtl_keras.errors import UserError
 
 IGNORE_LABEL = 255
@@ -66,11 +67,10 @@ class DataSpec:
                 f"{self.name}: {len(self.classes)} classes in {len(self.palette)} colours; give 1 to {IGNORE_LABEL} "
                 "classes, and a colour for each"
             )
-        near, far = self.depth_range
-        if not (0 < near < far < math.inf and 0 < self.depth_std < math.inf and math.isfinite(self.depth_mean)):
+        if not (is_range(self.depth_range) and 0 < self.depth_std < math.inf and math.isfinite(self.depth_mean)):
             raise UserError(
                 f"{self.name}: depth of mean {self.depth_mean} m, standard deviation {self.depth_std} m and range "
-                f"{near} to {far} m; give finite numbers, a positive deviation and a rising, positive range"
+                f"{self.depth_range} m; give finite numbers, a positive deviation and a rising, positive range"
             )
 
     @property
