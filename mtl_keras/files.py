@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import tempfile
+import tomllib
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PureWindowsPath
@@ -64,6 +65,21 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 def write_json(path: str | os.PathLike, value: Any) -> None:
     """Writes a JSON file, whole or not at all."""
     write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def read_values(path: str | os.PathLike) -> Any:
+    """What a JSON file holds, or a TOML file (`.toml`).
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is none, or nested too deep to be read.
+    """
+    # Windows' editors begin a file with a byte order mark.
+    text = Path(path).read_text(encoding="utf-8-sig")
+    try:
+        return tomllib.loads(text) if Path(path).suffix == ".toml" else json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
 
 
 def as_tuples(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mtl_keras.errors import UserError, on_one_line
-from mtl_keras.files import as_tuples
+from mtl_keras.files import as_tuples, read_values
 from zoo.recipes import RECIPES, default_recipe
 
 OPTIMIZERS = ("adam", "sgd", "adamw")
@@ -129,8 +129,8 @@ def from_settings(settings: dict[str, Any]) -> RunConfig:
 def read_config(path: Path) -> RunConfig:
     """Reads a run's `config.json`; raises `UserError` for anything else."""
     try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        values = read_values(path)
+    except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as a configuration ({error}); give a run's config.json") from None
     return checked_config(values, path)
 

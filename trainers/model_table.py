@@ -1,7 +1,6 @@
 """The table of models that the README shows, made of what was counted, measured and trained."""
 
 import dataclasses
-import json
 import os
 import statistics
 import time
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mtl_keras.errors import UserError
-from mtl_keras.files import write_json, write_text
+from mtl_keras.files import read_values, write_json, write_text
 
 BEGIN, END = "<!-- models:begin -->", "<!-- models:end -->"
 SIDE = 256
@@ -60,7 +59,7 @@ class Facts:
         if not path.is_file():
             return cls()
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = read_values(path)
             runs = {name: Entry(**entry) for name, entry in values.pop("runs").items()}
             return cls(runs, **values)
         except (ValueError, TypeError, KeyError, AttributeError) as error:

@@ -29,7 +29,6 @@ there.
 import dataclasses
 import math
 import re
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -37,6 +36,7 @@ from types import MappingProxyType
 from typing import Any
 
 from mtl_keras.errors import UserError, first_line, on_one_line
+from mtl_keras.files import read_values
 
 STUDIES = Path(__file__).parent / "studies"
 LADDER = Path(__file__).parent / "ladder.toml"
@@ -189,7 +189,7 @@ def read_study(name: str | Path) -> Study:
 def read_ladders() -> dict[str, list[Rung]]:
     """The ladders across the report's studies, by title."""
     ladders = {}
-    for ladder in tomllib.loads(LADDER.read_text(encoding="utf-8"))["ladders"]:
+    for ladder in read_values(LADDER)["ladders"]:
         rungs = [(*rung["run"].split("/"), rung["title"]) for rung in ladder["rungs"]]
         ladders[ladder["title"]] = [Rung(*rung) for rung in rungs]
     return ladders
@@ -237,10 +237,10 @@ class _Reader:
 
     def parse(self) -> dict[str, Any]:
         try:
-            return tomllib.loads(self.path.read_text(encoding="utf-8"))
+            return read_values(self.path)
         except OSError as error:
             raise UserError(f"{self.path}: cannot be read ({error.strerror}); give the path of a study") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except ValueError as error:
             raise UserError(f"{self.path}: not a TOML file ({first_line(error)}); mend it") from None
 
     def variant(self, run: Any) -> Variant:

@@ -23,6 +23,7 @@ from mtl_keras.data.dataset import Dataset
 from mtl_keras.data.folders import locked, remove_all
 from mtl_keras.data.pools import ordered_map
 from mtl_keras.errors import UserError
+from mtl_keras.files import read_values
 
 _FORMAT = 1
 _ARRAYS = ("image", "semseg", "depth_codes")
@@ -42,7 +43,7 @@ class DiskCache:
 
     def __init__(self, folder: str | Path):
         self._folder = Path(folder)
-        index = json.loads((self._folder / "index.json").read_text())
+        index = read_values(self._folder / "index.json")
         self.made_of: dict[str, Any] = index["made_of"]
         self._ids: list[str] = index["ids"]
         self._sizes = np.array(index["sizes"], np.int64).reshape(-1, 2)

@@ -16,9 +16,7 @@
 import dataclasses
 import functools
 import itertools
-import json
 import re
-import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,7 +31,7 @@ from mtl_keras.data.images import BadFile
 from mtl_keras.data.raw_files import FileRules, RawSample
 from mtl_keras.data.spec import CITYSCAPES_COLORS, IGNORE_LABEL, SPLITS, Color, DataSpec, color_of
 from mtl_keras.errors import UserError, first_line, on_one_line
-from mtl_keras.files import as_tuples
+from mtl_keras.files import as_tuples, read_values
 
 _DESCRIPTIONS = ("dataset.toml", "dataset.json")
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -63,10 +61,8 @@ class Description:
             UserError: what is wrong with it.
         """
         try:
-            # Windows' editors begin a file with a byte order mark.
-            text = path.read_text(encoding="utf-8-sig")
-            facts = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
-        except (OSError, ValueError, RecursionError) as error:
+            facts = read_values(path)
+        except (OSError, ValueError) as error:
             raise UserError(f"{path} cannot be read ({first_line(error)}): mend it") from error
         known = {field.name for field in dataclasses.fields(cls) if field.init}
         if not isinstance(facts, dict) or not set(facts) <= known:

@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from tqdm import tqdm
 from mtl_keras.data.dataset import Dataset
 from mtl_keras.data.pools import ordered_map
 from mtl_keras.data.spec import IGNORE_LABEL
-from mtl_keras.files import as_tuples, write_json
+from mtl_keras.files import as_tuples, read_values, write_json
 
 HISTOGRAM_BINS = 64
 
@@ -120,7 +119,7 @@ def store_statistics(dataset: Dataset, statistics: Statistics) -> Path:
 def stored_statistics(dataset: Dataset) -> Statistics | None:
     """The statistics kept with the prepared data, or None if there are none that can be read."""
     try:
-        return Statistics.from_dict(json.loads(_path(dataset).read_text(encoding="utf-8")))
+        return Statistics.from_dict(read_values(_path(dataset)))
     except (OSError, ValueError, TypeError, AttributeError):
         return None  # missing, or of another version: it can be measured again
 

@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import importlib
-import json
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from mtl_keras.encoders.pretrained import PIXEL_MEAN, PIXEL_STD, EncoderWeights,
 from mtl_keras.encoders.resnet import VARIANTS
 from mtl_keras.encoders.weight_files import read_file, read_safetensors
 from mtl_keras.errors import UserError, first_line, first_sentence
+from mtl_keras.files import read_values
 
 logger = logging.getLogger(__name__)
 
@@ -137,7 +137,7 @@ def _hub_warnings_off() -> Iterator[None]:
 def _check_config(repository: str, revision: str) -> None:
     """Refuses weights whose images are normalised otherwise, where the repository says how they are."""
     try:
-        config = json.loads(_download(repository, "config.json", revision).read_text(encoding="utf-8"))
+        config = read_values(_download(repository, "config.json", revision))
     except (UserError, ValueError):
         logger.info("%s: has no config.json at hand; its images are taken to be normalised as ImageNet's", repository)
         return

@@ -47,6 +47,14 @@ def test_a_parser_takes_or_refuses_any_bytes(name, seed, raw):
 
 
 @pytest.mark.parametrize("name", fuzz.TARGETS)
+@pytest.mark.parametrize(
+    "data", [b"[" * 100_000, b"a = " + b"[" * 100_000, b'{"a":' * 100_000], ids=["list", "toml", "table"]
+)
+def test_a_parser_takes_or_refuses_what_is_nested_deep(name, data):
+    fuzz.check(name, data)
+
+
+@pytest.mark.parametrize("name", fuzz.TARGETS)
 def test_a_parser_takes_what_is_right(name):
     taken = 0
     for data in fuzz.TARGETS[name][1]:

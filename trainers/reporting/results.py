@@ -5,7 +5,6 @@ table shows of it. Tables are always made of the copies, so that they come out t
 """
 
 import dataclasses
-import json
 import math
 import re
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from typing import Any
 import safetensors
 
 from mtl_keras.errors import UserError
-from mtl_keras.files import replacing, write_json, write_text
+from mtl_keras.files import read_values, replacing, write_json, write_text
 from trainers.config import RunConfig, read_config
 from trainers.run_folder import RunFolder
 from trainers.scheduling.ledger import (
@@ -265,7 +264,7 @@ def _check_alike(study: Study, results: Sequence[Result], folder: Path) -> None:
 def _read_copy(folder: Path) -> Result:
     config = read_config(folder / "config.json")
     try:
-        facts = Facts(**json.loads((folder / FACTS).read_text(encoding="utf-8")))
+        facts = Facts(**read_values(folder / FACTS))
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{folder / FACTS}: cannot be read ({error}); run trainers.report where the run is") from None
     rows = rows_of(RunFolder(folder))

@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import enum
 import fcntl
-import json
 import math
 import os
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from typing import Any
 
 from mtl_keras.callbacks import read_metrics
 from mtl_keras.errors import UserError
-from mtl_keras.files import as_tuples, write_json
+from mtl_keras.files import as_tuples, read_values, write_json
 from mtl_keras.saving import rank_of
 from trainers.config import RunConfig, read_config
 from trainers.run_folder import RunFolder
@@ -189,7 +188,7 @@ class Ledger:
         """Reads a study's ledger; raises `UserError` where there is none, or none that is whole."""
         path = folder / LEDGER
         try:
-            ledger = cls(**json.loads(path.read_text(encoding="utf-8")))
+            ledger = cls(**read_values(path))
             for run in ledger.runs.values():
                 run["config"] = RunConfig(**as_tuples(run["config"]))
                 _ = run["variant"], run["seed"]
