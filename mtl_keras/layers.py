@@ -99,18 +99,18 @@ class BatchNormalization(layers.BatchNormalization):
     def call(self, inputs, training=None, mask=None):
         plain = mask is None and not (self.synchronized or self.renorm)
         if plain and self.scale and self.center and self.axis in (-1, 3):
-            x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
-            gamma, beta = (ops.cast(weight, x.dtype) for weight in (self.gamma, self.beta))
+            statistics_dtype = keras.backend.result_type(inputs.dtype, "float32")
+            gamma, beta = (ops.cast(weight, statistics_dtype) for weight in (self.gamma, self.beta))
             moving, options = (self.moving_mean, self.moving_variance), {"epsilon": self.epsilon}
             if training and self.trainable:
-                if math.prod(side or 2 for side in x.shape[:-1]) == 1:
+                if math.prod(side or 2 for side in inputs.shape[:-1]) == 1:
                     raise ValueError(
                         f"{self.path}: batch normalisation over a single value; train on batches of 2 or more, or "
                         "build the model with aspp=False"
                     )
-                outputs = backend.normalize_batch(x, gamma, beta, moving, momentum=self.momentum, **options)
+                outputs = backend.normalize_batch(inputs, gamma, beta, moving, momentum=self.momentum, **options)
             else:
-                outputs = backend.normalize(x, gamma, beta, moving, **options)
+                outputs = backend.normalize(inputs, gamma, beta, moving, **options)
             if outputs is not None:
                 return ops.cast(outputs, self.compute_dtype)
         return super().call(inputs, training=training, mask=mask)

@@ -12,6 +12,10 @@ LEAST_DEPTH = 0.01
 # A count is kept in two int32 limbs: float32 stops counting at 2^24 and int32 at 2^31, and JAX has no int64.
 LIMB_BITS = 20
 
+# Neighbouring pixels, mostly of one cell, are counted in a column each: a GPU's threads that add to one number wait for
+# each other.
+_COLUMNS = 32
+
 
 @keras.saving.register_keras_serializable("mtl_keras")
 class MeanIoU(keras.metrics.Metric):
@@ -45,9 +49,7 @@ class MeanIoU(keras.metrics.Metric):
         is_class = ops.logical_and(predicted >= 0, predicted < self.num_classes)
         cells = labels * (self.num_classes + 1) + ops.where(is_class, predicted, self.num_classes)
         spare = self.num_classes * (self.num_classes + 1)
-        cells = ops.reshape(ops.where(valid, cells, spare), (-1,))
-        counts = ops.segment_sum(ops.ones_like(cells), cells, num_segments=spare + 1)[:-1]
-        low = self.low + counts
+        low = self.low + _histogram(ops.where(valid, cells, spare), spare + 1)[:-1]
         self.high.assign(self.high + ops.right_shift(low, LIMB_BITS))
         self.low.assign(ops.bitwise_and(low, 2**LIMB_BITS - 1))
 
@@ -68,6 +70,14 @@ class MeanIoU(keras.metrics.Metric):
 
     def get_config(self):
         return {**super().get_config(), "num_classes": self.num_classes}
+
+
+def _histogram(values, bins: int):
+    """How many of the values, int32 below `bins`, are 0, 1, …: (bins,) int32."""
+    values = ops.reshape(values, (-1,))
+    columns = ops.arange(ops.shape(values)[0], dtype="int32") % _COLUMNS
+    counts = ops.segment_sum(ops.ones_like(values), values * _COLUMNS + columns, num_segments=bins * _COLUMNS)
+    return ops.sum(ops.reshape(counts, (bins, _COLUMNS)), axis=-1)
 
 
 @keras.saving.register_keras_serializable("mtl_keras")

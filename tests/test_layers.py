@@ -85,6 +85,34 @@ def test_batch_norm_trains_as_torchs(size):
         np.testing.assert_allclose(actual, wanted, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("policy, rounding", [("mixed_bfloat16", 2**-8), ("mixed_float16", 2**-11)])
+def test_batch_norm_in_half_precision_rounds_what_it_gives_alone(policy, rounding):
+    """Statistics and the weights' gradients are float32's; what lies in between has one rounding."""
+    rng = np.random.default_rng(0)
+    # Multiples of an eighth below 16 are exact in both.
+    x = np.round(rng.normal(3, 2, (4, 3, 5, 6)) * 8).astype("float32") / 8
+    target = rng.normal(size=x.shape).astype("float32")
+    found = []
+    for dtype in ("float32", policy):
+        start, norm = harness.Offset(dtype=dtype), BatchNormalization(momentum=0.9, epsilon=1e-5, dtype=dtype)
+        model = keras.Sequential([keras.Input(batch_shape=x.shape), start, norm])
+        model.compile(keras.optimizers.SGD(1.0), "mse")
+        outputs = keras.ops.cast(model(x, training=True), "float32")
+        assert keras.backend.standardize_dtype(model(x).dtype) == norm.compute_dtype
+        model.train_on_batch(x, target)
+        gradients = [start.offset, norm.gamma, norm.beta]
+        found.append(
+            [keras.ops.convert_to_numpy(each) for each in (norm.moving_mean, norm.moving_variance, outputs, *gradients)]
+        )
+    for name, wide, half, tolerance in zip(
+        ("mean", "variance", "outputs", "of x", "of gamma", "of beta"),
+        *found,
+        (1e-6, 1e-6, *[rounding] * 4),
+        strict=True,
+    ):
+        assert np.abs(half - wide).max() < 2 * tolerance * np.abs(wide).max(), name
+
+
 @pytest.mark.parametrize("trainable", [True, False])
 def test_batch_norm_predicts_as_keras_own(trainable):
     """Frozen, it does the same in training, and passes on the same gradients."""

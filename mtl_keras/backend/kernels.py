@@ -18,9 +18,9 @@ def normalize(x: Any, gamma: Any, beta: Any, moving: tuple[Any, Any], *, epsilon
     Keras' own takes three passes over its input.
 
     Args:
-        x: (batch, height, width, channels), float32.
-        gamma: scale, (channels,).
-        beta: offset, (channels,).
+        x: (batch, height, width, channels), float32 or of half precision, as the result then is.
+        gamma: scale, (channels,), float32.
+        beta: offset, (channels,), float32.
         moving: the Keras variables of the moving mean and variance, float32.
         epsilon: added to the variance.
 
@@ -43,8 +43,8 @@ def normalize(x: Any, gamma: Any, beta: Any, moving: tuple[Any, Any], *, epsilon
 
 def _fits(x, moving) -> bool:
     """Whether the kernels of batch normalisation take such an input."""
-    dtypes = {keras.backend.standardize_dtype(value.dtype) for value in (x, *moving)}
-    return dtypes == {"float32"} and len(x.shape) == 4
+    of_x, *of_moving = (keras.backend.standardize_dtype(value.dtype) for value in (x, *moving))
+    return of_x in ("float32", "bfloat16", "float16") and set(of_moving) == {"float32"} and len(x.shape) == 4
 
 
 def normalize_batch(
@@ -53,9 +53,9 @@ def normalize_batch(
     """Batch normalisation in training, by the batch's own mean and (biased) variance.
 
     Args:
-        x: (batch, height, width, channels), float32.
-        gamma: scale, (channels,).
-        beta: offset, (channels,).
+        x: (batch, height, width, channels), float32 or of half precision, as the result then is.
+        gamma: scale, (channels,), float32.
+        beta: offset, (channels,), float32.
         moving: the Keras variables of the moving mean and variance, float32, which take in the batch's.
         momentum: what these keep of themselves.
         epsilon: added to the variance.
@@ -88,20 +88,22 @@ def _jax_batch_norm(epsilon: float):
     axes = (0, 1, 2)
 
     def forward(x, gamma, beta):
-        mean = x.mean(axes)
-        centred = x - mean
+        wide = x.astype("float32")
+        mean = wide.mean(axes)
+        centred = wide - mean
         variance = (centred * centred).mean(axes)
         scale = jax.lax.rsqrt(variance + epsilon)
-        return (centred * (scale * gamma) + beta, mean, variance), (x, gamma, mean, scale)
+        y = (centred * (scale * gamma) + beta).astype(x.dtype)
+        return (y, mean, variance), (x, gamma, mean, scale)
 
     def backward(saved, gradients):
         x, gamma, mean, scale = saved
-        gradient, *_ = gradients
-        normalized = (x - mean) * scale
+        gradient = gradients[0].astype("float32")
+        normalized = (x.astype("float32") - mean) * scale
         of_beta, of_gamma = gradient.sum(axes), (gradient * normalized).sum(axes)
         count = x.size // x.shape[-1]
         of_x = (gradient - (of_beta + normalized * of_gamma) / count) * (scale * gamma)
-        return of_x, of_gamma, of_beta
+        return of_x.astype(x.dtype), of_gamma, of_beta
 
     function = jax.custom_vjp(lambda x, gamma, beta: forward(x, gamma, beta)[0])
     function.defvjp(forward, backward)
