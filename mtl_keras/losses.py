@@ -21,10 +21,18 @@ def valid_labels(labels, num_classes: int):
 
 
 def valid_depth(depth):
-    """Where `depth` (metres) is measured, and the depth with 1 m where it is not (0, negative or NaN)."""
-    depth = ops.cast(depth, "float32")
+    """Where `depth` (metres) is measured, and the depth with 1 m where it is not (0, negative or NaN).
+
+    Both results are (batch, height, width, 1), as depth is; (batch, height, width) will do.
+    """
+    depth = with_channel(ops.cast(depth, "float32"))
     valid = ops.logical_and(depth > 0, ops.isfinite(depth))
     return valid, ops.where(valid, depth, 1.0)
+
+
+def with_channel(depth):
+    """(batch, height, width, 1) of depth that may lack the last axis: without a label's, Keras drops a prediction's."""
+    return ops.expand_dims(depth, -1) if len(depth.shape) == 3 else depth
 
 
 @keras.saving.register_keras_serializable("mtl_keras")
@@ -66,6 +74,7 @@ class DepthLoss(keras.losses.Loss):
 
     def call(self, y_true, y_pred):
         valid, depth = valid_depth(y_true)
+        y_pred = with_channel(y_pred)
         errors = ops.where(valid, (y_pred - ops.cast(depth, y_pred.dtype)) / self.std, 0.0)
         pixels = ops.sum(ops.cast(valid, errors.dtype), axis=(1, 2, 3))
         means = ops.sum(ops.square(errors), axis=(1, 2, 3)) / ops.maximum(pixels, 1.0)

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from mtl_keras.losses import valid_depth, valid_labels
+from mtl_keras.losses import valid_depth, valid_labels, with_channel
 
 # Depths are clamped to at least this before a logarithm (original framework).
 LEAST_DEPTH = 0.01
@@ -105,6 +105,7 @@ class SILogRMSE(keras.metrics.Metric):
         if self.depth_range is not None:
             y_pred = ops.clip(y_pred, *self.depth_range)
         valid, depth = valid_depth(y_true)
+        y_pred = with_channel(y_pred)
         pixels = ops.sum(ops.cast(valid, "float32"), axis=(1, 2, 3), keepdims=True)
         errors = _log(y_pred) - _log(depth)
         # Two passes: mean(d²) − mean(d)² loses all its digits in float32 where the mean is large.

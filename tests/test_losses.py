@@ -127,3 +127,9 @@ def test_labels_with_an_axis_of_channels_cost_the_same():
 def test_config_round_trip(loss):
     copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(loss))
     assert type(copy) is type(loss) and copy.get_config() == loss.get_config()
+
+
+def test_depth_may_come_without_its_last_axis():
+    true, predicted = np.random.default_rng(0).uniform(4, 300, (2, 2, 8, 6, 1)).astype("float32")
+    for measure in (DepthLoss, SILogRMSE):
+        assert float(measure()(true[..., 0], predicted)) == float(measure()(true, predicted))

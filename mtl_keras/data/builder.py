@@ -17,6 +17,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from tqdm import tqdm
 
 from mtl_keras.data import examples
+from mtl_keras.data.dataset import telling_of_damage
 from mtl_keras.data.examples import Example
 from mtl_keras.data.images import BadFile
 from mtl_keras.data.pools import ordered_map
@@ -160,6 +161,11 @@ class ExampleBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  
 class _Info(tfds.core.DatasetInfo):
     def initialize_from_bucket(self) -> None:
         """TFDS would ask its bucket for a dataset of this name, and leave an empty temporary folder behind."""
+
+    def read_from_directory(self, dataset_info_dir: Any) -> None:
+        """Reads what a prepared folder says of itself; raises `DamagedData`."""
+        with telling_of_damage(dataset_info_dir):
+            super().read_from_directory(dataset_info_dir)
 
 
 @contextlib.contextmanager

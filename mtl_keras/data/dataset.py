@@ -1,8 +1,10 @@
 """A prepared split, read sample by sample."""
 
+import contextlib
 import errno
 import functools
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,19 @@ class DamagedData(OSError, UserError):
 
     def __str__(self) -> str:
         return f"{self.filename}: {self.strerror}"
+
+
+@contextlib.contextmanager
+def telling_of_damage(path: str | Path) -> Iterator[None]:
+    """Raises `DamagedData` for whatever TFDS and its reader raise over the files of a prepared folder."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        reason = f"the prepared data is gone or damaged ({first_line(error)})"
+        mend = "delete this folder, so that it is prepared again"
+        raise DamagedData(errno.EIO, f"{reason}: {mend}", str(path)) from error
 
 
 class Dataset:
@@ -42,17 +57,18 @@ class Dataset:
     def __init__(self, path: str | Path, split: str):
         self.path = Path(path)
         self.split = split
-        splits = self._builder.info.splits
-        if split not in splits:
-            raise UserError(f'{self.name} has no split "{split}": expected one of {", ".join(splits)}')
-        metadata = self._builder.info.metadata
-        self.spec = DataSpec.from_dict(metadata["spec"])
-        self.depth_encoding: str = metadata["depth_encoding"]
-        self.measured_depth: dict[str, float] | None = metadata["measured_depth"]
-        self.bad_files: list[tuple[str, str]] = [tuple(file) for file in metadata["bad_files"]]
-        self._length = splits[split].num_examples
-        identity = "|".join([self.full_name, split, str(self._length), metadata["prepared"]])
-        self.fingerprint = hashlib.sha256(identity.encode()).hexdigest()[:16]
+        with telling_of_damage(path):
+            splits = self._builder.info.splits
+            if split not in splits:
+                raise UserError(f'{self.name} has no split "{split}": expected one of {", ".join(splits)}')
+            metadata = self._builder.info.metadata
+            self.spec = DataSpec.from_dict(metadata["spec"])
+            self.depth_encoding: str = metadata["depth_encoding"]
+            self.measured_depth: dict[str, float] | None = metadata["measured_depth"]
+            self.bad_files: list[tuple[str, str]] = [tuple(file) for file in metadata["bad_files"]]
+            self._length = splits[split].num_examples
+            identity = "|".join([self.full_name, split, str(self._length), metadata["prepared"]])
+            self.fingerprint = hashlib.sha256(identity.encode()).hexdigest()[:16]
 
     @functools.cached_property
     def _builder(self) -> Any:
@@ -98,17 +114,11 @@ class Dataset:
         """
         if not 0 <= index < self._length:
             raise IndexError(f"sample {index} of {self._length}")
-        try:
+        with telling_of_damage(self.path):
             example = self._source[index]
-        except Exception as error:  # the reader raises what the bytes lead to
-            raise self._damaged(first_line(error)) from error
-        if example["id"] is None:
-            raise self._damaged("an empty record")
+            if example["id"] is None:
+                raise ValueError("an empty record")
         return example
-
-    def _damaged(self, reason: str) -> "DamagedData":
-        mend = "delete this folder, so that it is prepared again"
-        return DamagedData(errno.EIO, f"the prepared data is gone or damaged ({reason}): {mend}", str(self.path))
 
     def id(self, index: int) -> str:
         """A sample's id, without decoding it."""

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from mtl_keras.data.dataset import Dataset
+from mtl_keras.data.dataset import Dataset, telling_of_damage
 from mtl_keras.data.folders import locked, remove_all
 from mtl_keras.data.spec import SPLITS
 from mtl_keras.errors import UserError
@@ -53,7 +53,8 @@ def load_all(name: str, *, skip_bad_files: bool = False, **arguments: Any) -> di
     import tensorflow_datasets as tfds
 
     path = _prepared(make_builder(name, skip_bad_files=skip_bad_files, **arguments))
-    prepared = tfds.builder_from_directory(path).info.splits
+    with telling_of_damage(path):
+        prepared = tfds.builder_from_directory(path).info.splits
     datasets = {split: Dataset(path, split) for split in SPLITS if split in prepared}
     _report_bad_files(next(iter(datasets.values())), skip_bad_files)
     return datasets

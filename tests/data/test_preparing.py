@@ -157,6 +157,18 @@ def test_damaged_prepared_data_is_to_be_deleted(miniscapes_dir, tmp_path, kind, 
     assert data.load("miniscapes", "train", **where)[10]["image"].shape == (72, 96, 3)
 
 
+@pytest.mark.parametrize("name", ["dataset_info.json", "metadata.json", "features.json"])
+@pytest.mark.parametrize("content", [b"", b"{}", b'{"splits": [', b"\xff\x00", b"[" * 100_000])
+def test_what_damaged_prepared_data_says_of_itself_is_not_believed(miniscapes_dir, tmp_path, name, content):
+    where = {"data_dir": miniscapes_dir, "prepared_dir": tmp_path / "prepared"}
+    path = data.load("miniscapes", "train", **where).path
+    (path / name).write_bytes(content)
+    for read in (lambda: data.load("miniscapes", "train", **where), lambda: data.load_all("miniscapes", **where)):
+        with pytest.raises(UserError, match="prepared data is gone or damaged .*: delete this folder") as error:
+            read()
+        assert str(error.value).startswith(f"{path}:") and "\n" not in str(error.value)
+
+
 def test_bad_files_are_found_without_preparing(miniscapes_dir, tmp_path):
     damage(miniscapes_dir)
     builder = data.make_builder("miniscapes", data_dir=miniscapes_dir, prepared_dir=tmp_path / "prepared")
