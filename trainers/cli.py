@@ -14,6 +14,7 @@ from typing import Any
 from absl import app, flags, logging
 
 from mtl_keras.errors import UserError, first_line
+from trainers.config import flag_text
 from zoo.recipes import RECIPES
 
 # The flags that are defined here are those of the command that asks for them, and stand in its --help.
@@ -101,7 +102,7 @@ def recipes_help() -> str:
 def _as_flag(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return f"--{name}" if value else f"--no{name}"
-    return f"--{name}={','.join(map(str, value)) if isinstance(value, tuple) else value}"
+    return f"--{name}={flag_text(value)}"
 
 
 def given_flags(config: type) -> dict[str, Any]:

@@ -126,6 +126,22 @@ def from_settings(settings: dict[str, Any]) -> RunConfig:
     return RunConfig(**{**RECIPES[recipe].settings, **settings, "recipe": recipe})
 
 
+def flag_text(value: Any) -> str:
+    """A setting's value as a flag takes it."""
+    if isinstance(value, tuple):
+        return ",".join(flag_text(item) for item in value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return number(value)
+    return "none" if value is None else str(value)
+
+
+def number(value: float) -> str:
+    """A number without an exponent or trailing zeros: 0.0001, not 1e-04."""
+    return f"{value:.10f}".rstrip("0").rstrip(".")
+
+
 def read_config(path: Path) -> RunConfig:
     """Reads a run's `config.json`; raises `UserError` for anything else."""
     try:

@@ -5,11 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mtl_keras.errors import UserError
-from trainers.config import RunConfig
+from trainers.config import RunConfig, flag_text
 from trainers.reporting import figures, pages, tables
 from trainers.reporting.results import METRICS, StudyResults
 from trainers.reporting.statistics import Noise, Verdict, compared_metric, judge, spread
-from trainers.scheduling.listing import text
 from trainers.scheduling.plan import INCIDENTAL, configuration
 from trainers.scheduling.view import duration
 from zoo.recipes import RECIPES
@@ -103,7 +102,7 @@ def command(results: StudyResults) -> str:
     if len(seeds) > 1:
         parts.append(f"--seeds={len(seeds)}")
     flags = _flags(results.study, results)
-    parts += [f"--{name}={text(value)}" for name, value in flags.items()]
+    parts += [f"--{name}={flag_text(value)}" for name, value in flags.items()]
     if str(flags.get("dataset", "streets")).partition("/")[0] != "streets":
         parts.append("--data_dir=DIR")
     return " ".join(parts)

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 from typing import Any
 
+from trainers.config import number
 from trainers.reporting.results import Result, StudyResults
 from trainers.reporting.statistics import STANDARD_ERRORS, Noise, Spread, Verdict, spread
-from trainers.scheduling.listing import MARK, number
+from trainers.scheduling.listing import MARK
 from trainers.scheduling.view import duration
 from zoo.study import Printed, Study, Variant
 

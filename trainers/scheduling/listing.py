@@ -2,9 +2,8 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
-from trainers.config import RunConfig
+from trainers.config import RunConfig, flag_text
 from trainers.scheduling.ledger import RunFolders, State
 from trainers.scheduling.plan import INCIDENTAL, PlannedRun
 from zoo.study import Printed, Study
@@ -25,11 +24,11 @@ def table(study: Study, runs: Sequence[PlannedRun], folders: RunFolders) -> str:
     rows = [["run", *varied, "report's grader", "will"]]
     for run in runs:
         printed = study.variant(run.variant).printed
-        values = [text(getattr(run.config, name)) for name in varied]
+        values = [flag_text(getattr(run.config, name)) for name in varied]
         will = _WHAT_IT_WILL_DO[folders.find(run.config).state]
         rows.append([run.label, *values, as_printed(printed), will])
     shared = {
-        field.name: text(getattr(runs[0].config, field.name)) or "by default"
+        field.name: flag_text(getattr(runs[0].config, field.name)) or "by default"
         for field in dataclasses.fields(RunConfig)
         if field.name not in (*varied, *INCIDENTAL)
     }
@@ -43,22 +42,6 @@ def as_printed(printed: Printed | None) -> str:
     if printed is None:
         return "–"
     return printed.grader if printed.adds_up else f"{printed.grader} {MARK}"
-
-
-def text(value: Any) -> str:
-    """A setting's value as a flag takes it."""
-    if isinstance(value, tuple):
-        return ",".join(text(item) for item in value)
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        return number(value)
-    return "none" if value is None else str(value)
-
-
-def number(value: float) -> str:
-    """A number without an exponent or trailing zeros: 0.0001, not 1e-04."""
-    return f"{value:.10f}".rstrip("0").rstrip(".")
 
 
 def _varied(runs: Sequence[PlannedRun]) -> list[str]:
