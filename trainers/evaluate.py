@@ -36,8 +36,8 @@ def main(arguments: list[str]) -> None:
     import zoo
     from mtl_keras.evaluation import Evaluation
     from mtl_keras.inference import predict_batch
-    from trainers import evaluation_report, submission
-    from trainers.run_folder import RunFolder, folder_for
+    from trainers import evaluation_report, portable, submission
+    from trainers.run_folder import RunFolder, folder_for, open_run
 
     console = Console(highlight=False, soft_wrap=True, markup=False)
     out = folder_for(arguments[0], FLAGS.out, f"evaluations/{FLAGS.split}")
@@ -58,8 +58,9 @@ def main(arguments: list[str]) -> None:
                 archive.add(loader.ids(step), predictions)
         results = evaluation_report.write(out, evaluation, _facts(arguments[0], model, loader.dataset, options))
         if archive:
-            run = RunFolder(Path(arguments[0]))
-            archive.add_files([out / "metrics.json", run.config, run.card])
+            archive.add_texts({"metrics.json": (out / "metrics.json").read_text(encoding="utf-8")})
+            if RunFolder(Path(arguments[0])).config.is_file():
+                archive.add_texts(portable.texts(*open_run(arguments[0])))
     console.print(f"{'grader':>9}{'mIoU %':>9}{'SI-logRMSE':>12}", style="bold")
     console.print(f"{results['grader']:9.2f}{results['miou']:9.2f}{results['silog']:12.2f}\n")
     console.print(f"report      {out / 'README.md'}")

@@ -5,9 +5,7 @@
 login`, or set HF_TOKEN.
 """
 
-import dataclasses
 import io
-import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -17,8 +15,7 @@ from absl import flags
 
 from mtl_keras.errors import UserError, first_line
 from mtl_keras.files import write_text
-from trainers import cli
-from trainers.config import RunConfig
+from trainers import cli, portable
 from trainers.run_folder import RunFolder, open_run
 
 FLAGS = flags.FLAGS
@@ -58,14 +55,11 @@ def push(path: str, repository: str, *, private: bool = False, api: Any = None) 
     if not run.best.is_file():
         raise UserError(f"{path}: no checkpoint in it yet; let an epoch finish")
     files = sorted({file for pattern in PATTERNS for file in run.path.glob(pattern) if file.is_file()})
-    operations = []
-    for file in files:
-        content: Any = str(file)
-        if file == run.card:
-            content = io.BytesIO((front_matter(config) + _portable(run, config)).encode())
-        elif file == run.config:
-            content = io.BytesIO(without_places(config).to_json().encode())
-        operations.append(CommitOperationAdd(file.relative_to(run.path).as_posix(), content))
+    contents: dict[str, Any] = {file.relative_to(run.path).as_posix(): str(file) for file in files}
+    for name, text in portable.texts(run, config).items():
+        text = front_matter(config) + text if name == run.card.name else text
+        contents[name] = io.BytesIO(text.encode())
+    operations = [CommitOperationAdd(name, content) for name, content in contents.items()]
     api = api or HfApi()
     try:
         api.create_repo(repository, private=private, exist_ok=True)
@@ -107,20 +101,11 @@ def pull(repository: str, runs_dir: str, *, revision: str | None = None, downloa
         if links := [path.name for path in folder.rglob("*") if path.is_symlink()]:
             raise UserError(f"{repository}: holds a link ('{links[0]}'), which a run that was pushed never does")
         pulled, config = open_run(str(folder))
-        write_text(pulled.config, without_places(config).to_json())
+        write_text(pulled.config, portable.without_places(config).to_json())
         # What the download keeps for itself stays behind.
         shutil.rmtree(folder / ".cache", ignore_errors=True)
         folder.rename(target)
     return RunFolder(target)
-
-
-def without_places(config: RunConfig) -> RunConfig:
-    """A configuration without folders and files: they are of one machine, and a stranger's must not lead anywhere."""
-    named = ("imagenet", "timm/", "keras_hub/")
-    pretrained = config.pretrained if (config.pretrained or "").startswith(named) else None
-    places = ("data_dir", "prepared_dir", "cache_dir", "runs_dir", "init_from")
-    defaults = {name: getattr(RunConfig, name) for name in places}
-    return dataclasses.replace(config, pretrained=pretrained, **defaults)
 
 
 def front_matter(config: Any) -> str:
@@ -128,14 +113,6 @@ def front_matter(config: Any) -> str:
     tags = ("semantic-segmentation", "depth-estimation", "multi-task-learning", config.arch, config.encoder)
     lines = ["---", "library_name: keras", "pipeline_tag: image-segmentation", "license: apache-2.0", "tags:"]
     return "\n".join([*lines, *(f"- {tag}" for tag in tags), "---", "", ""])
-
-
-def _portable(run: RunFolder, config: RunConfig) -> str:
-    """The card without this machine's places, which its settings and its example name."""
-    settings, example = without_places(config).to_json().strip(), f'zoo.load("runs/{run.path.resolve().name}")'
-    text = run.card.read_text(encoding="utf-8")
-    text = re.sub(r"(?<=## Settings\n```json\n).*?(?=\n```)", lambda _: settings, text, flags=re.DOTALL)
-    return re.sub(r'zoo\.load\(".*"\)', lambda _: example, text)
 
 
 def main(arguments: list[str]) -> None:

@@ -5,7 +5,8 @@
 An archive holds `predictions/semseg/<id>.png` (palette of train ids), `predictions/depth/<id>.png` (8-bit inverse depth
 as Miniscapes has it), `metrics.json`, `config.json` and `README.md`. What is no ASCII letter, digit, `_`, `.`, `-` or
 `~` in an id is escaped as in a URL, so that no two ids get one name. Predictions cover what is evaluated: the whole
-image, cut from the top-left corner to multiples of 32 pixels.
+image, cut from the top-left corner to multiples of 32 pixels. No file names a folder of the machine that wrote it:
+where the dataset is not prepared in TFDS's folder, give `--data_dir` or `--prepared_dir`.
 """
 
 import contextlib
@@ -14,7 +15,7 @@ import re
 import urllib.parse
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,11 +57,10 @@ class Archive:
             self.file.writestr(member("semseg", name), semseg_png(prediction.semseg, self.spec))
             self.file.writestr(member("depth", name), depth_8_png(prediction.depth))
 
-    def add_files(self, paths: Sequence[Path]) -> None:
-        """Adds those of the files that there are, at the archive's top."""
-        for path in paths:
-            if path.is_file():
-                self.file.write(path, path.name)
+    def add_texts(self, texts: Mapping[str, str]) -> None:
+        """Adds text files by their names, at the archive's top."""
+        for name, text in texts.items():
+            self.file.writestr(name, text)
 
 
 def member(kind: str, sample_id: str) -> str:
@@ -199,6 +199,6 @@ def main(arguments: list[str]) -> int | None:
 if __name__ == "__main__":
     flags.DEFINE_string("dataset", None, "the dataset; that of the archive's config.json by default")
     flags.DEFINE_enum("split", None, ["train", "val", "test"], "the split; that of the archive's metrics by default")
-    flags.DEFINE_string("data_dir", None, "folder of the raw dataset, if it has moved")
-    flags.DEFINE_string("prepared_dir", None, "folder of prepared datasets, if it has moved")
+    flags.DEFINE_string("data_dir", None, "folder of the raw dataset")
+    flags.DEFINE_string("prepared_dir", None, "folder of prepared datasets; TFDS's by default")
     cli.launch(main, takes="an archive")

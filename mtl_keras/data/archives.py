@@ -11,9 +11,6 @@ from mtl_keras.data.images import BadFile
 from mtl_keras.data.raw_files import is_hidden
 from mtl_keras.errors import UserError
 
-# More than any image of 8192 px a side needs, and little enough that a forged archive cannot fill the memory.
-_MAX_MEMBER_BYTES = 512 * 2**20
-
 
 @dataclasses.dataclass(frozen=True)
 class SourceFile:
@@ -41,8 +38,8 @@ class SourceFile:
         try:
             archive = _open(self.path)
             size = archive.getinfo(self.member).file_size
-            if size > _MAX_MEMBER_BYTES:
-                raise BadFile(self, f"{size} bytes unpacked, expected at most {_MAX_MEMBER_BYTES}")
+            if size > images.MAX_BYTES:
+                raise BadFile(self, f"{size} bytes unpacked, expected at most {images.MAX_BYTES}")
             return archive.read(self.member)
         except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
             raise BadFile(self, f"damaged archive ({error})") from error

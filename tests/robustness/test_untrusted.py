@@ -22,7 +22,8 @@ from mtl_keras.encoders import sources as encoder_sources
 from mtl_keras.errors import UserError
 from trainers import submission
 from trainers.config import RunConfig, read_config
-from trainers.hub import pull, without_places
+from trainers.hub import pull
+from trainers.portable import without_places
 
 LIGHT = {"arch": "joint", "encoder": "resnet18", "aspp": False, "skip": False}
 BOMB_BYTES = 2**31

@@ -82,7 +82,8 @@ def test_the_report_names_every_measure_and_shows_the_figures(evaluated):
 def test_the_archive_holds_the_predictions_in_their_encodings(run, evaluated):
     model, dataset = zoo.load(run.path), split(run, "val")
     with zipfile.ZipFile(evaluated[0] / "submission.zip") as archive:
-        assert {"metrics.json", "config.json", "README.md"} < set(archive.namelist())
+        for name in ("metrics.json", "config.json", "README.md"):
+            assert str(run.path.parent) not in archive.read(name).decode(), name
         for index in range(len(dataset)):
             expected = model.predict_images(dataset[index]["image"][:64, :96])
             semseg, depth = (
@@ -98,7 +99,8 @@ def test_the_archive_holds_the_predictions_in_their_encodings(run, evaluated):
 
 
 def test_the_checker_scores_what_the_archive_says(run, evaluated, command):
-    process = command("submission", str(evaluated[0] / "submission.zip"))
+    prepared = read_config(run.config).prepared_dir
+    process = command("submission", str(evaluated[0] / "submission.zip"), f"--prepared_dir={prepared}")
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     results = json.loads((evaluated[0] / "metrics.json").read_text())

@@ -1,0 +1,27 @@
+"""What of a run says where things lie on this machine, as it may leave it: without that."""
+
+import dataclasses
+import re
+
+from trainers.config import RunConfig
+from trainers.run_folder import RunFolder
+
+
+def without_places(config: RunConfig) -> RunConfig:
+    """A configuration without folders and files: they are of one machine, and a stranger's must not lead anywhere."""
+    named = ("imagenet", "timm/", "keras_hub/")
+    pretrained = config.pretrained if (config.pretrained or "").startswith(named) else None
+    places = ("data_dir", "prepared_dir", "cache_dir", "runs_dir", "init_from")
+    defaults = {name: getattr(RunConfig, name) for name in places}
+    return dataclasses.replace(config, pretrained=pretrained, **defaults)
+
+
+def texts(run: RunFolder, config: RunConfig) -> dict[str, str]:
+    """A run's configuration and its card, where it has one, by the files' names."""
+    settings = without_places(config).to_json()
+    if not run.card.is_file():
+        return {run.config.name: settings}
+    card, example = run.card.read_text(encoding="utf-8"), f'zoo.load("runs/{run.path.resolve().name}")'
+    card = re.sub(r"(?<=## Settings\n```json\n).*?(?=\n```)", lambda _: settings.strip(), card, flags=re.DOTALL)
+    card = re.sub(r'zoo\.load\(".*"\)', lambda _: example, card)
+    return {run.config.name: settings, run.card.name: card}
