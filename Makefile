@@ -31,6 +31,7 @@ bench-gpu:
 	$(PYTHON) -m benchmarks.infer --name infer_gpu --formats= $(GPU) --rounds 10 --steps 50
 	$(PYTHON) -m benchmarks.memory --name memory_gpu $(GPU)
 	$(PYTHON) -m benchmarks.metrics_cost --name metrics_cost_gpu $(GPU) --steps 20
+	$(PYTHON) -m benchmarks.whole_run -- --dataset streets/medium --precision mixed_bfloat16 --batch_size 64
 	$(PYTHON) -m benchmarks.results
 
 # `make models RUNS="runs/A runs/B"` fills in what these runs came to.

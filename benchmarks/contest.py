@@ -266,9 +266,10 @@ def _processor() -> str:
     return platform.machine()
 
 
-def keep(name: str, facts: dict[str, Any]) -> None:
-    """Writes a result, with the command that gave it, to `NAME.json`."""
+def keep(name: str, facts: dict[str, Any], arguments: Sequence[str] = ()) -> None:
+    """Writes a result, with the command that gave it and what this passed on behind `--`, to `NAME.json`."""
     given = [FLAGS[flag].serialize() for flag in FLAGS if FLAGS[flag].present and flag != "out"]
+    given += ["--", *arguments] if arguments else []
     command = shlex.join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *given])
     path = Path(FLAGS.out) / f"{name}.json"
     write_json(path, {"command": command, "machine": machine(), **facts})

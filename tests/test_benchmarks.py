@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import tiny_run
+
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 
@@ -46,6 +48,7 @@ def script(code: str, *arguments: object) -> str:
         ("train_step --size 256", "size: '256' is no size"),
         ("infer --formats foo", "one or more of saved_model,onnx,litert,openvino"),
         ("loader --data_dir /nope", "/nope"),
+        ("whole_run -- --arch nope", "arch: 'nope' is unknown"),
         ("scaling --step_seconds 0.1 --devices 12", "12 devices do not fill machines of 8"),
         ("scaling --step_seconds 0.1 --inside 0", "give more than 0"),
         ("scaling --step_seconds 0.1 stray", "'stray' is no flag"),
@@ -75,6 +78,31 @@ def test_the_cost_of_the_metrics_has_the_range_of_its_turns(tmp_path):
 def test_an_export_that_fails_is_told_with_its_reason():
     said = script(FAILED_EXPORT, "--formats=saved_model")
     assert said == "left out: ours, saved_model: the export ended with status 1 (ValueError: no such layer)\n"
+
+
+def test_a_whole_run_is_measured_by_its_own_files(tmp_path):
+    tiny_run.write_dataset(tmp_path / "source")
+    given = [*tiny_run.flags(tmp_path), "--epochs=2"]
+    said = subprocess.run(
+        [sys.executable, "-m", "benchmarks.whole_run", f"--out={tmp_path}", "--", *given],
+        cwd=ROOT,
+        env=tiny_run.environment(),
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    ).stdout
+    result = json.loads((tmp_path / "whole_run.json").read_text())
+    assert result["command"].endswith("--epochs=2") and " -- --dataset=miniscapes " in result["command"]
+    assert result["crops"] == tiny_run.TRAIN_IMAGES and len(result["wait_percent"]) == len(result["seconds"]) == 2
+    # The first epoch compiles; 320,000 crops are 21,333 and a third of the second.
+    first, second = result["seconds"]
+    assert result["report_seconds"] == pytest.approx(320_000 / 15 * second + first - second)
+    assert f"takes {result['report_seconds'] / 60:.1f} minutes" in said
+    page = tmp_path / "RESULTS.md"
+    subprocess.run(
+        [sys.executable, "-m", "benchmarks.results", f"--results={tmp_path}", f"--out={page}"], cwd=ROOT, check=True
+    )
+    assert f"| 2 | 15 | {first:.1f} | {second:.1f} |" in page.read_text(encoding="utf-8")
 
 
 def test_the_page_is_made_of_the_results_that_are_there(tmp_path):

@@ -66,8 +66,8 @@ def make_splits(config: RunConfig, parallel: backend.Parallel) -> Splits:
     )
 
 
-def make_model(config: RunConfig, spec: data.DataSpec) -> MultiTaskModel:
-    """The model of a run, its weights drawn by the run's seed or loaded."""
+def make_model(config: RunConfig, spec: data.DataSpec | None) -> MultiTaskModel:
+    """The model of a run for a dataset, or for any where it is None, its weights drawn by the run's seed or loaded."""
     backend.set_random_seed(config.seed)
     keras.config.set_dtype_policy(config.precision)
     options: dict[str, Any] = {

@@ -10,6 +10,7 @@ _LAZY = {
     "load": "loading",
     "load_all": "loading",
     "make_builder": "loading",
+    "is_prepared": "loading",
     "prepare": "loading",
     "Dataset": "dataset",
     "TrainView": "views",

@@ -91,6 +91,12 @@ def make_builder(
     return _from_source(dataset, data_dir, options, shared)
 
 
+def is_prepared(name: str, **arguments: Any) -> bool:
+    """Whether a dataset can be opened without being prepared; arguments and errors are those of `make_builder`."""
+    builder = make_builder(name, **arguments)
+    return isinstance(builder, Path) or _is_prepared(Path(builder.data_path))
+
+
 def prepare(builder: Any) -> None:
     """Prepares a builder's dataset unless it is prepared; one process at a time, the others wait for it.
 

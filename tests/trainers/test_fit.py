@@ -151,8 +151,10 @@ def test_what_a_person_got_wrong_ends_in_one_line(command, scenes, whole_run, tm
     run, _ = whole_run
     # As a run comes from the hub.
     shutil.copytree(run, tmp_path / "pulled", ignore=shutil.ignore_patterns("step-*"))
+    # A network that cannot be built is told of before data is prepared for it.
+    unprepared = f"--prepared_dir={tmp_path / 'unprepared'}"
     cases = {
-        ("--arch=separate",): "error: arch: 'separate' is unknown; use one of branched, distillation, joint",
+        ("--arch=separate", unprepared): "error: arch: 'separate' is unknown; use one of branched, distillation, joint",
         ("--encoder=vgg16",): "error: encoder: 'vgg16' is unknown",
         ("--dataset=roads",): "roads",
         ("--dataset=miniscapes", "--data_dir=/nowhere"): "/nowhere",
@@ -165,7 +167,8 @@ def test_what_a_person_got_wrong_ends_in_one_line(command, scenes, whole_run, tm
         (f"--resume={tmp_path}",): f"error: {tmp_path}: not a run",
         (f"--resume={tmp_path / 'pulled'}",): f"error: {tmp_path / 'pulled'}: no state to go on from (there is none)",
         (f"--resume={run}", "--epochs=3"): "error: epochs: a resumed run keeps its own settings",
-        ("--crop=30,64",): "error: crop: 30,64 is not a multiple of the output stride 16; give 32,64",
+        ("--pretrained=/nowhere", unprepared): "error: /nowhere: no such weights",
+        ("--crop=30,64", unprepared): "error: crop: 30,64 is not a multiple of the output stride 16; give 32,64",
         ("--batch_size=1",): "error: batch_size: 1 does not go with the ASPP",
     }
     processes = {}
@@ -181,7 +184,7 @@ def test_what_a_person_got_wrong_ends_in_one_line(command, scenes, whole_run, tm
         lines = errors.strip().splitlines()
         assert cases[case] in lines[-1], errors
         assert "Traceback" not in errors
-    assert not (tmp_path / "runs").exists()
+    assert not (tmp_path / "runs").exists() and not (tmp_path / "unprepared").exists()
     assert (tmp_path / "pulled" / "metrics.csv").read_bytes() == (run / "metrics.csv").read_bytes()
 
 
