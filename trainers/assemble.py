@@ -1,6 +1,7 @@
 """From a configuration to the parts of a run: datasets, loaders, model and optimizer."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import keras
@@ -25,14 +26,17 @@ class Splits:
 
 
 def make_splits(config: RunConfig, parallel: backend.Parallel) -> Splits:
-    """Prepares the dataset where that is still to be done, and opens its splits.
+    """Prepares the dataset where that is still to be done and the network can be built, and opens its splits.
 
     Args:
         config: the run, whose batches are the global ones.
         parallel: the devices that share them.
     """
     devices.check(config, parallel)
-    train, val = (data.load(config.dataset, split, **config.source) for split in ("train", "val"))
+    # A network that cannot be built is told of before data is prepared for it.
+    check = functools.partial(make_model, config, None)
+    splits = data.load_splits(config.dataset, ("train", "val"), before_preparing=check, **config.source)
+    train, val = splits.values()
     if len(train) < config.batch_size:
         raise UserError(f"batch_size: {config.batch_size} is more than the {len(train)} training images; give less")
     count = backend.process_count()

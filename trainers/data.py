@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> None:
     if out and out.exists() and not out.is_dir():
         raise UserError(f"out: {out} is a file; give a folder")
     config = RunConfig(**cli.given_flags(RunConfig))
-    datasets = data.load_all(config.dataset, **config.source)
+    datasets = data.load_splits(config.dataset, **config.source)
     chosen = _chosen(datasets, FLAGS.split)
     statistics = {split: _statistics(dataset) for split, dataset in chosen.items()}
     console = Console(highlight=False, soft_wrap=True, markup=False)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
-from mtl_keras import backend, callbacks, data
+from mtl_keras import backend, callbacks
 from mtl_keras.checkpoints import SavedState, assign_weights, restore_training_state, weights_of
 from mtl_keras.model import MultiTaskModel
 from trainers.assemble import Splits, compile_model, make_model, make_splits
@@ -32,9 +32,6 @@ class Session:
     @classmethod
     def of(cls, config: RunConfig, parallel: backend.Parallel) -> "Session":
         """Opens the data and builds the model that a configuration names."""
-        if not data.is_prepared(config.dataset, **config.source):
-            # Preparing can take an hour: a network that cannot be built is told of before.
-            make_model(config, None)
         splits = make_splits(config, parallel)
         with parallel.scope():
             model = make_model(config, splits.train.dataset.spec)

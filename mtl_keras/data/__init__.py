@@ -8,9 +8,8 @@ from mtl_keras.data.spec import CITYSCAPES_COLORS, IGNORE_LABEL, MINISCAPES, Dat
 # Imported on first use: TFDS and Grain take a second that a model does not need.
 _LAZY = {
     "load": "loading",
-    "load_all": "loading",
+    "load_splits": "loading",
     "make_builder": "loading",
-    "is_prepared": "loading",
     "prepare": "loading",
     "Dataset": "dataset",
     "TrainView": "views",

@@ -4,6 +4,7 @@ import errno
 import inspect
 import logging
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,20 +43,41 @@ def load(
     Raises:
         UserError: unknown name, split or option, missing source, files that cannot be used, or a full disk.
     """
-    builder = make_builder(name, data_dir=data_dir, prepared_dir=prepared_dir, skip_bad_files=skip_bad_files, **options)
-    dataset = Dataset(_prepared(builder), split)
-    _report_bad_files(dataset, skip_bad_files)
-    return dataset
+    source: dict[str, Any] = {"data_dir": data_dir, "prepared_dir": prepared_dir, "skip_bad_files": skip_bad_files}
+    return load_splits(name, (split,), **source, **options)[split]
 
 
-def load_all(name: str, *, skip_bad_files: bool = False, **arguments: Any) -> dict[str, Dataset]:
-    """Opens every split that a dataset has, by name; arguments and errors are those of `load`."""
+def load_splits(
+    name: str,
+    splits: Sequence[str] | None = None,
+    *,
+    before_preparing: Callable[[], object] | None = None,
+    skip_bad_files: bool = False,
+    **arguments: Any,
+) -> dict[str, Dataset]:
+    """Opens several splits, or every one that the dataset has, by name.
+
+    Args:
+        name: as for `load`.
+        splits: which ones; all if None.
+        before_preparing: called if the dataset is to be prepared, which can take an hour; what it raises prevents that.
+        skip_bad_files: as for `load`.
+        **arguments: as for `load`.
+
+    Raises:
+        UserError: as for `load`.
+    """
     import tensorflow_datasets as tfds
 
-    path = _prepared(make_builder(name, skip_bad_files=skip_bad_files, **arguments))
-    with telling_of_damage(path):
-        prepared = tfds.builder_from_directory(path).info.splits
-    datasets = {split: Dataset(path, split) for split in SPLITS if split in prepared}
+    builder = make_builder(name, skip_bad_files=skip_bad_files, **arguments)
+    if before_preparing and not isinstance(builder, Path) and not _is_prepared(Path(builder.data_path)):
+        before_preparing()
+    path = _prepared(builder)
+    if splits is None:
+        with telling_of_damage(path):
+            prepared = tfds.builder_from_directory(path).info.splits
+        splits = [split for split in SPLITS if split in prepared]
+    datasets = {split: Dataset(path, split) for split in splits}
     _report_bad_files(next(iter(datasets.values())), skip_bad_files)
     return datasets
 
@@ -89,12 +111,6 @@ def make_builder(
     if not data_dir.is_dir():
         raise UserError(f"data_dir {data_dir} is no folder: expected the folder that holds {dataset}")
     return _from_source(dataset, data_dir, options, shared)
-
-
-def is_prepared(name: str, **arguments: Any) -> bool:
-    """Whether a dataset can be opened without being prepared; arguments and errors are those of `make_builder`."""
-    builder = make_builder(name, **arguments)
-    return isinstance(builder, Path) or _is_prepared(Path(builder.data_path))
 
 
 def prepare(builder: Any) -> None:

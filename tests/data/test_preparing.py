@@ -163,7 +163,7 @@ def test_what_damaged_prepared_data_says_of_itself_is_not_believed(miniscapes_di
     where = {"data_dir": miniscapes_dir, "prepared_dir": tmp_path / "prepared"}
     path = data.load("miniscapes", "train", **where).path
     (path / name).write_bytes(content)
-    for read in (lambda: data.load("miniscapes", "train", **where), lambda: data.load_all("miniscapes", **where)):
+    for read in (lambda: data.load("miniscapes", "train", **where), lambda: data.load_splits("miniscapes", **where)):
         with pytest.raises(UserError, match="prepared data is gone or damaged .*: delete this folder") as error:
             read()
         assert str(error.value).startswith(f"{path}:") and "\n" not in str(error.value)
