@@ -58,6 +58,7 @@ class EventWriter:
         logdir: the run's folder of event files; made if it does not exist.
         purge_step: for a run that goes on from a checkpoint, its first step: what earlier files hold at this step and
             later was lost with the crash, and TensorBoard drops it.
+        suffix: what the file's name ends with.
 
     Example:
 
@@ -68,10 +69,10 @@ class EventWriter:
     ```
     """
 
-    def __init__(self, logdir: str | os.PathLike, purge_step: int | None = None):
+    def __init__(self, logdir: str | os.PathLike, purge_step: int | None = None, suffix: str = ""):
         self.logdir = pathlib.Path(logdir)
         self.logdir.mkdir(parents=True, exist_ok=True)
-        self.path, file = _new_event_file(self.logdir)
+        self.path, file = _new_event_file(self.logdir, suffix)
         self._records = RecordWriter(file)
         self._write(event_pb2.Event(file_version="brain.Event:2"))
         if purge_step is not None:
@@ -237,12 +238,12 @@ def _node_proto(node: GraphNode) -> node_def_pb2.NodeDef:
     return node_def_pb2.NodeDef(name=node.name, op=node.kind, input=node.inputs, attr=attributes)
 
 
-def _new_event_file(logdir: pathlib.Path) -> tuple[pathlib.Path, BinaryIO]:
+def _new_event_file(logdir: pathlib.Path, suffix: str) -> tuple[pathlib.Path, BinaryIO]:
     """Opens a file whose name sorts after those already there: TensorBoard reads a folder's files in that order."""
     matches = [_FILE_NAME.match(path.name) for path in logdir.iterdir()]
     latest = max((int(match[1]) for match in matches if match), default=0)
     second = max(int(time.time()), latest + 1)
-    path = logdir / f"events.out.tfevents.{second:010d}.{socket.gethostname()}.{os.getpid()}"
+    path = logdir / f"events.out.tfevents.{second:010d}.{socket.gethostname()}.{os.getpid()}{suffix}"
     return path, path.open("xb")
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mtl_keras.model import MultiTaskModel
 
 _BEST = ("grader", "miou", "silog")
+_RESULTS = ".results"
 
 
 def begin(writer: EventWriter, config: RunConfig, model: "MultiTaskModel") -> None:
@@ -32,7 +33,10 @@ def end(run: RunFolder, config: RunConfig, best: dict[str, Any]) -> None:
         best: `epoch` and validation `metrics`.
     """
     metrics = {f"best/val_{name}": best["metrics"][name] for name in _BEST}
-    with EventWriter(run.tensorboard) as writer:
+    # A run that was killed on its last metres comes here again.
+    for earlier in run.tensorboard.glob(f"*{_RESULTS}"):
+        earlier.unlink()
+    with EventWriter(run.tensorboard, suffix=_RESULTS) as writer:
         writer.hparams(_settings(config), metrics, step=best["epoch"])
 
 

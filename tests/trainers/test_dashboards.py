@@ -57,6 +57,9 @@ READER = """
     text, _ = GraphsPlugin(context).graph_impl(request, run, None, False, "", None, None)
     graph = text_format.Parse(text, graph_pb2.GraphDef())
     found["graph"] = [[n.name, n.op, list(n.input), n.attr["parameters"].i] for n in graph.node]
+    tag = "best/val_grader"
+    with_results = [r for r, tags in multiplexer.Runs().items() if tag in tags["tensors"]]
+    found["results"] = [len(multiplexer.Tensors(r, tag)) for r in with_results]
     print(json.dumps(found))
 """
 
@@ -78,6 +81,8 @@ def found(model, tmp_path_factory):
             writer.scalars({"val_grader": 21.5}, step=1)
         if name == "ended":
             best = {"epoch": 7, "metrics": {"grader": 66.4, "miou": 84.5, "silog": 18.1, "loss": 1.0}}
+            # Killed right after it has entered its results, a run enters them again.
+            dashboards.end(run, config, best)
             dashboards.end(run, config, best)
     command = [sys.executable, "-c", textwrap.dedent(READER), str(folder)]
     reader = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -94,6 +99,7 @@ def test_a_study_shows_its_settings_and_what_they_came_to(found):
     best = {"best/val_grader": 66.4, "best/val_miou": 84.5, "best/val_silog": 18.1}
     assert {tag: ended["metrics"][tag] for tag in best} == pytest.approx(best)
     assert ended["status"] != running["status"]
+    assert found["results"] == [1]
 
 
 def test_the_reports_three_curves_have_a_chart_each(found):
