@@ -7,7 +7,6 @@ It is `python -m trainers.fit --arch distillation --dataset streets/full`, with 
 320,000 crops are counted at that of its last epoch. Preparing the scenes comes before, and is not counted.
 """
 
-import csv
 import re
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from typing import Any
 from absl import flags
 
 from benchmarks import contest
+from mtl_keras.callbacks import read_metrics
 from trainers import cli
 from trainers.run_folder import open_run
 
@@ -48,9 +48,8 @@ def train(arguments: list[str], runs_dir: str) -> tuple[str, Path]:
 def measured(log: str, run: Path) -> dict[str, Any]:
     """What the run's settings, metrics and log tell of its pace."""
     folder, config = open_run(str(run))
-    with folder.metrics.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    ends = [0.0, *(float(row["seconds"]) for row in rows)]
+    rows = read_metrics(folder.metrics)
+    ends = [0.0, *(row["seconds"] for row in rows)]
     seconds = [end - begin for begin, end in zip(ends, ends[1:], strict=False)]
     crops = int(rows[-1]["step"]) // len(rows) * config.batch_size
     # Compiling and the first reading of the data come once.
