@@ -123,10 +123,10 @@ class UpsamplingConv2D(Conv2D):
         x = ops.reshape(self.convolution_op(deep, taps), (-1, height, width, side, side * filters))
         # Down: (batch, h·side, …) becomes (batch, scale·h, …).
         x = ops.reshape(ops.transpose(x, (0, 1, 3, 2, 4)), (-1, height * side, width * side * filters))
-        x = ops.matmul(self._interpolation(height, x.dtype), x)
-        # Across: (batch, scale·h, w·side, filters) becomes (batch, scale·h, scale·w, filters).
-        x = ops.reshape(x, (-1, self.scale * height, width * side, filters))
-        return ops.matmul(self._interpolation(width, x.dtype), x)
+        x = backend.interpolate(self._interpolation(height, x.dtype), x)
+        # Across: (batch·scale·h, w·side, filters) becomes (batch·scale·h, scale·w, filters).
+        x = backend.interpolate(self._interpolation(width, x.dtype), ops.reshape(x, (-1, width * side, filters)))
+        return ops.reshape(x, (-1, self.scale * height, self.scale * width, filters))
 
     def _interpolation(self, size, dtype):
         """The matrix of one axis, (scale·size, size·taps): what an upsampled place takes of each pixel by each tap."""

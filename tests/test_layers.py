@@ -155,9 +155,11 @@ def test_max_pooling_is_keras_own(padding, pool_size, strides):
     assert ours(keras.Input((9, None, 5))).shape == theirs(keras.Input((9, None, 5))).shape
 
 
+@pytest.mark.parametrize("decimals", [8, 0])
 @pytest.mark.parametrize("size", [(9, 12), (10, 13)])
-def test_max_pooling_passes_gradients_on_as_torchs(size):
-    x = np.random.default_rng(0).normal(size=(2, *size, 5)).astype("float32")
+def test_max_pooling_passes_gradients_on_as_torchs(size, decimals):
+    """Rounded to whole numbers, many are equal, and the first of a window gets the gradient."""
+    x = np.random.default_rng(0).normal(size=(2, *size, 5)).round(decimals).astype("float32")
     peer = torch.from_numpy(x).permute(0, 3, 1, 2).requires_grad_()
     F.max_pool2d(peer, 3, 2).square().mean().backward()
     start = harness.Offset()
@@ -176,3 +178,16 @@ def test_batch_norm_of_another_axis_or_precision_is_keras_own(axis, dtype):
     found, expected = map(keras.ops.convert_to_numpy, outputs)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
     assert abs(found.mean(axis=tuple({0, 1, 2, 3} - {axis % 4}))).max() < 0.02
+
+
+@pytest.mark.parametrize("mean", [0.0, 30.0, -1000.0])
+def test_batch_norm_of_values_far_from_zero_keeps_its_digits(mean):
+    """The rounding of float32 at the mean is what may be seen; a mean of squares less a square would leave nothing."""
+    x = (mean + np.random.default_rng(0).normal(0, 1, (8, 16, 16, 4))).astype("float32")
+    layer = BatchNormalization(momentum=0.0, epsilon=0.0)
+    y = keras.ops.convert_to_numpy(layer(x, training=True))
+    wide = x.astype("float64")
+    centred = wide - wide.mean((0, 1, 2))
+    tolerance = 1e-5 + 2**-23 * abs(mean)
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(layer.moving_variance), wide.var((0, 1, 2)), rtol=tolerance)
+    np.testing.assert_allclose(y, centred / wide.std((0, 1, 2)), atol=10 * tolerance)

@@ -4,6 +4,7 @@ from mtl_keras.backend.hardware import describe, devices, idle_gpu_warning, peak
 from mtl_keras.backend.kernels import (
     adam_step,
     convolve,
+    interpolate,
     lay_out_kernels,
     max_pool,
     normalize,
@@ -25,6 +26,7 @@ __all__ = [
     "devices",
     "disconnect",
     "idle_gpu_warning",
+    "interpolate",
     "lay_out_kernels",
     "local_predictor",
     "max_pool",

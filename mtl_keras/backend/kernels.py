@@ -1,15 +1,19 @@
 """Single kernels for what Keras' operations take many passes over memory for, where a backend has them.
 
-XLA fuses such passes by itself, so JAX needs few. What has no kernel for its case gets None or False, and the caller
-does it by Keras' operations. Results are the same but for rounding.
+What has no kernel for its case gets None or False, and the caller does it by Keras' operations. Results are the same
+but for rounding.
 """
 
-import functools
 import importlib
 from collections.abc import Sequence
 from typing import Any
 
 import keras
+
+
+def _jax():
+    """JAX' kernels, for which JAX must be installed."""
+    return importlib.import_module("mtl_keras.backend.jax_kernels")
 
 
 def normalize(x: Any, gamma: Any, beta: Any, moving: tuple[Any, Any], *, epsilon: float) -> Any | None:
@@ -76,38 +80,9 @@ def _move(moving, values, momentum):
 
 
 def _jax_normalize(x, gamma, beta, moving, momentum, epsilon):
-    y, mean, variance = _jax_batch_norm(epsilon)(x, gamma, beta)
+    y, mean, variance = _jax().batch_norm(epsilon)(x, gamma, beta)
     _move(moving, (mean, variance), momentum)
     return y
-
-
-@functools.cache
-def _jax_batch_norm(epsilon: float):
-    """A function of x, gamma and beta to y, mean and variance, whose gradient takes fewer passes than JAX's own."""
-    jax = importlib.import_module("jax")
-    axes = (0, 1, 2)
-
-    def forward(x, gamma, beta):
-        wide = x.astype("float32")
-        mean = wide.mean(axes)
-        centred = wide - mean
-        variance = (centred * centred).mean(axes)
-        scale = jax.lax.rsqrt(variance + epsilon)
-        y = (centred * (scale * gamma) + beta).astype(x.dtype)
-        return (y, mean, variance), (x, gamma, mean, scale)
-
-    def backward(saved, gradients):
-        x, gamma, mean, scale = saved
-        gradient = gradients[0].astype("float32")
-        normalized = (x.astype("float32") - mean) * scale
-        of_beta, of_gamma = gradient.sum(axes), (gradient * normalized).sum(axes)
-        count = x.size // x.shape[-1]
-        of_x = (gradient - (of_beta + normalized * of_gamma) / count) * (scale * gamma)
-        return of_x.astype(x.dtype), of_gamma, of_beta
-
-    function = jax.custom_vjp(lambda x, gamma, beta: forward(x, gamma, beta)[0])
-    function.defvjp(forward, backward)
-    return function
 
 
 def _tensorflow_normalize(x, gamma, beta, moving, momentum, epsilon):
@@ -208,10 +183,12 @@ def convolve(x: Any, kernel: Any, *, strides: Any, padding: str, dilation_rate: 
     Returns:
         None where the backend has no kernel that fits: Keras' is as good, or "same" pads unevenly.
     """
-    if keras.backend.backend() != "torch":
-        return None
     kernel = keras.ops.convert_to_tensor(kernel)
     sides = kernel.shape[:2]
+    if keras.backend.backend() == "jax" and tuple(sides) == tuple(strides) == (1, 1) and x.dtype == "float32":
+        return _jax().pointwise(x, kernel)
+    if keras.backend.backend() != "torch":
+        return None
     uneven = any(side % 2 == 0 for side in sides) or (max(strides) > 1 and max(sides) > 1)
     if padding == "same" and uneven:
         return None
@@ -249,6 +226,8 @@ def max_pool(x: Any, *, pool_size: Any, strides: Any) -> Any | None:
     Returns:
         None where the backend has no kernel that fits: Keras' is as good.
     """
+    if keras.backend.backend() == "jax":
+        return _jax().max_pool(tuple(pool_size), tuple(strides), x.shape[1:3])(x)
     if keras.backend.backend() != "torch" or x.is_meta:
         return None
     functional = importlib.import_module("torch.nn.functional")
@@ -261,9 +240,18 @@ def upsample_bilinear(x: Any, factor: int) -> Any | None:
     Returns:
         None where the backend has no kernel that fits.
     """
+    if keras.backend.backend() == "jax":
+        return _jax().upsample_bilinear(x, factor)
     if keras.backend.backend() != "torch":
         return None
     functional = importlib.import_module("torch.nn.functional")
     channels_first = x.permute(0, 3, 1, 2)
     y = functional.interpolate(channels_first, scale_factor=factor, mode="bilinear", align_corners=False)
     return y.permute(0, 2, 3, 1)
+
+
+def interpolate(matrix: Any, x: Any) -> Any:
+    """The rows of each image weighted and summed: (m, n) by (batch, n, channels) to (batch, m, channels)."""
+    if keras.backend.backend() == "jax":
+        return _jax().interpolate(matrix, x)
+    return keras.ops.matmul(matrix, x)

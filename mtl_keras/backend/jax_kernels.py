@@ -1,0 +1,123 @@
+"""What JAX computes in a form of ours: XLA's own would pass over memory more often, above all for the gradients."""
+
+import functools
+import importlib
+
+import numpy as np
+
+
+def _jax():
+    """JAX, which is not there under every backend."""
+    return importlib.import_module("jax")
+
+
+@functools.cache
+def batch_norm(epsilon: float):
+    """A function of x, gamma and beta to y and the batch's mean and (biased) variance, all but x and y float32.
+
+    Mean and variance are taken in one pass over x, of its distance to its own first pixel: without that, a mean of
+    many deviations would leave the variance few digits.
+    """
+    jax, axes = _jax(), (0, 1, 2)
+
+    def forward(x, gamma, beta):
+        wide = x.astype("float32")
+        first = wide[0, 0, 0]
+        distance = wide - first
+        offset = distance.mean(axes)
+        mean, variance = first + offset, jax.numpy.maximum((distance * distance).mean(axes) - offset * offset, 0.0)
+        scale = jax.lax.rsqrt(variance + epsilon)
+        y = ((wide - mean) * (scale * gamma) + beta).astype(x.dtype)
+        return (y, mean, variance), (x, gamma, mean, scale)
+
+    def backward(saved, gradients):
+        x, gamma, mean, scale = saved
+        gradient = gradients[0].astype("float32")
+        normalized = (x.astype("float32") - mean) * scale
+        of_beta, of_gamma = gradient.sum(axes), (gradient * normalized).sum(axes)
+        count = x.size // x.shape[-1]
+        of_x = (gradient - (of_beta + normalized * of_gamma) / count) * (scale * gamma)
+        return of_x.astype(x.dtype), of_gamma, of_beta
+
+    function = jax.custom_vjp(lambda x, gamma, beta: forward(x, gamma, beta)[0])
+    function.defvjp(forward, backward)
+    return function
+
+
+def pointwise(x, kernel):
+    """A 1×1 convolution as a matrix product, into which XLA takes a cast from half precision; cuDNN's needs a copy."""
+    return _jax().lax.dot_general(x, kernel[0, 0], (((3,), (0,)), ((), ())))
+
+
+@functools.cache
+def max_pool(pool_size: tuple[int, int], strides: tuple[int, int], size: tuple[int, int]):
+    """A function of x, (batch, *size, channels), to the maxima of its windows; the first of equals gets the gradient.
+
+    It keeps which pixel of a window won, so that the gradient is gathered. XLA's own scatters it, adding atomically.
+    """
+    jax = _jax()
+    counts = [(side - window) // stride + 1 for side, window, stride in zip(size, pool_size, strides, strict=True)]
+    corners = list(np.ndindex(*pool_size))
+
+    def tap(x, corner):
+        rows, columns = (
+            slice(start, start + stride * (count - 1) + 1, stride)
+            for start, stride, count in zip(corner, strides, counts, strict=True)
+        )
+        return x[:, rows, columns]
+
+    def forward(x):
+        y = tap(x, corners[0])
+        winner = jax.numpy.zeros(y.shape, "uint8" if len(corners) <= 256 else "int32")
+        for index, corner in enumerate(corners[1:], start=1):
+            candidate = tap(x, corner)
+            winner = jax.numpy.where(candidate > y, winner.dtype.type(index), winner)
+            y = jax.numpy.maximum(candidate, y)
+        return y, winner
+
+    def backward(winner, gradient):
+        zero = jax.numpy.zeros((), gradient.dtype)
+        of_x = zero
+        for index, corner in enumerate(corners):
+            spread = [
+                (start, side - start - stride * (count - 1) - 1, stride - 1)
+                for start, side, stride, count in zip(corner, size, strides, counts, strict=True)
+            ]
+            won = jax.numpy.where(winner == index, gradient, zero)
+            of_x = of_x + jax.lax.pad(won, zero, ((0, 0, 0), *spread, (0, 0, 0)))
+        return (of_x,)
+
+    function = jax.custom_vjp(lambda x: forward(x)[0])
+    function.defvjp(forward, backward)
+    return function
+
+
+def upsample_bilinear(x, factor: int):
+    """(batch, height, width, channels) upsampled by a whole factor: sums that XLA fuses, where it would copy stacks."""
+    return _upsample_axis(_upsample_axis(x, factor, axis=1), factor, axis=2)
+
+
+def _upsample_axis(x, factor, *, axis):
+    jax = _jax()
+    # Where the output pixels of an input pixel lie, from its centre; what they take of the ones before and after.
+    position = (np.arange(factor) + 0.5) / factor - 0.5
+    weights = np.maximum(-position, 0), 1 - np.abs(position), np.maximum(position, 0)
+    size = x.shape[axis]
+    edged = jax.numpy.pad(x, [(1, 1) if each == axis else (0, 0) for each in range(4)], mode="edge")
+    y = sum(
+        jax.numpy.expand_dims(jax.lax.slice_in_dim(edged, start, start + size, axis=axis), axis + 1)
+        * weight.astype(x.dtype).reshape(factor, *[1] * (3 - axis))
+        for start, weight in enumerate(weights)
+    )
+    return y.reshape(*(side * factor if each == axis else side for each, side in enumerate(x.shape)))
+
+
+def interpolate(matrix, x):
+    """Each image's rows weighted and summed: (m, n) by (batch, n, channels) to (batch, m, channels).
+
+    As a product for each image, which leaves the axes in their order; as one product for all, the result would have to
+    be transposed.
+    """
+    jax = _jax()
+    matrices = jax.numpy.broadcast_to(matrix, (x.shape[0], *matrix.shape))
+    return jax.lax.dot_general(matrices, x, (((2,), (1,)), ((0,), (0,))))
