@@ -28,6 +28,7 @@ PyTorch does where its row says so.
 TITLES = {
     "train_step": "Training step",
     "whole_run": "The report's run",
+    "compiled_step": "The step that JAX compiles for an H100",
     "infer": "Prediction",
     "startup": "From the command to the end of the first step",
     "metrics_cost": "Cost of the metrics",
@@ -127,6 +128,19 @@ def whole_run(name: str, result: Result) -> str:
     return table(head, [cells]) + said
 
 
+def compiled_step(name: str, result: Result) -> str:
+    del name
+    rows = [[row["name"], str(row["kernels"]), f"{row['bytes'] / 1e9:.2f}"] for row in result["rows"]]
+    rows.append(["all", *(f"{sum(float(row[index]) for row in rows):g}" for index in (1, 2))])
+    mib = [result[key] / 2**20 for key in ("kept", "temporary")]
+    said = (
+        "\nThe bytes that kernels are given and leave, counted in the program; it was compiled without a GPU, and not\n"
+        f"run. Memory by XLA's plan: {mib[0]:.0f} MiB of variables and batch, {mib[1]:.0f} MiB of what a step needs "
+        "beside them.\n"
+    )
+    return table(["kernels", "count", "GB moved"], rows) + said
+
+
 def startup(name: str, result: Result) -> str:
     del name
     rows = [[row["name"], *(f"{row[key]:.1f}" for key in ("median", "lowest", "highest"))] for row in result["rows"]]
@@ -175,6 +189,7 @@ def loader(name: str, result: Result) -> str:
 
 BODIES: dict[str, Callable[[str, Result], str]] = {
     "whole_run": whole_run,
+    "compiled_step": compiled_step,
     "startup": startup,
     "metrics_cost": metrics_cost,
     "memory": memory,

@@ -48,6 +48,7 @@ def script(code: str, *arguments: object) -> str:
         ("train_step --size 256", "size: '256' is no size"),
         ("infer --formats foo", "one or more of saved_model,onnx,litert,openvino"),
         ("loader --data_dir /nope", "/nope"),
+        ("compiled_step --size 8", "size: '8' is no size"),
         ("whole_run -- --arch nope", "arch: 'nope' is unknown"),
         ("scaling --step_seconds 0.1 --devices 12", "12 devices do not fill machines of 8"),
         ("scaling --step_seconds 0.1 --inside 0", "give more than 0"),
@@ -103,6 +104,52 @@ def test_a_whole_run_is_measured_by_its_own_files(tmp_path):
         [sys.executable, "-m", "benchmarks.results", f"--results={tmp_path}", f"--out={page}"], cwd=ROOT, check=True
     )
     assert f"| 2 | 15 | {first:.1f} | {second:.1f} |" in page.read_text(encoding="utf-8")
+
+
+COUNT = """
+import json, sys
+from benchmarks import compiled_step
+print(json.dumps(compiled_step.kernels(sys.stdin.read())))
+"""
+PROGRAM = """
+%fused_slice (param_0: bf16[2,8]) -> f32[1,8] {
+  %param_0 = bf16[2,8]{1,0} parameter(0)
+  %slice.1 = bf16[1,8]{1,0} slice(%param_0), slice={[0:1], [0:8]}
+  ROOT %convert.1 = f32[1,8]{1,0} convert(%slice.1)
+}
+
+%fused_add (param_0.1: bf16[2,8], param_1: bf16[2,8]) -> (bf16[2,8], f32[8]) {
+  %param_0.1 = bf16[2,8]{1,0} parameter(0)
+  %param_1 = bf16[2,8]{1,0} parameter(1)
+  %slice.2 = bf16[1,8]{1,0} slice(%param_1), slice={[0:1], [0:8]}
+  ROOT %add = (bf16[2,8]{1,0}, f32[8]{0}) custom(%param_0.1, %param_1, %slice.2)
+}
+
+ENTRY %main (Arg_0: bf16[2,8]) -> f32[1,8] {
+  %Arg_0 = bf16[2,8]{1,0} parameter(0)
+  %loop_slice_fusion = f32[1,8]{1,0} fusion(%Arg_0), kind=kLoop, calls=%fused_slice, metadata={op_name="slice"}
+  %loop_add_fusion = (bf16[2,8]{1,0}, f32[8]{0}) fusion(%Arg_0, %Arg_0), kind=kLoop, calls=%fused_add
+  %get-tuple-element = bf16[2,8]{1,0} get-tuple-element(%loop_add_fusion), index=0
+  %copy.1 = bf16[2,8]{1,0} bitcast(%get-tuple-element)
+  %gemm_fusion_dot = f32[2,2]{1,0} fusion(%get-tuple-element, %Arg_0), kind=kCustom, calls=%gemm_fusion_dot_computation
+  %cudnn-conv.1 = (bf16[2,8]{1,0}, u8[4096]{0}) custom-call(%Arg_0, %copy.1), custom_call_target="__cudnn$convForward"
+  ROOT %copy = f32[1,8]{1,0} copy(%loop_slice_fusion)
+}
+"""
+
+
+def test_the_bytes_of_a_compiled_program_are_counted_once_and_slices_as_such():
+    """By hand: a (2, 8) of bfloat16 has 32 bytes, its first row 16, and a row of float32 32."""
+    done = subprocess.run(
+        [sys.executable, "-c", COUNT], cwd=ROOT, input=PROGRAM, check=True, capture_output=True, text=True
+    )
+    assert json.loads(done.stdout) == [
+        ["other", 32 + 16],
+        ["other", (32 + 32) + (32 + 32)],
+        ["product", 16 + (32 + 32)],
+        ["convolution", 32 + (32 + 32)],
+        ["other", 32 + 32],
+    ]
 
 
 def test_the_page_is_made_of_the_results_that_are_there(tmp_path):

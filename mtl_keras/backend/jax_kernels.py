@@ -21,8 +21,7 @@ def batch_norm(epsilon: float):
     jax, axes = _jax(), (0, 1, 2)
 
     def forward(x, gamma, beta):
-        wide = x.astype("float32")
-        first = wide[0, 0, 0]
+        wide, first = x.astype("float32"), x[0, 0, 0].astype("float32")
         distance = wide - first
         offset = distance.mean(axes)
         mean, variance = first + offset, jax.numpy.maximum((distance * distance).mean(axes) - offset * offset, 0.0)
