@@ -191,3 +191,15 @@ def test_batch_norm_of_values_far_from_zero_keeps_its_digits(mean):
     tolerance = 1e-5 + 2**-23 * abs(mean)
     np.testing.assert_allclose(keras.ops.convert_to_numpy(layer.moving_variance), wide.var((0, 1, 2)), rtol=tolerance)
     np.testing.assert_allclose(y, centred / wide.std((0, 1, 2)), atol=10 * tolerance)
+
+
+@pytest.mark.parametrize("magnitude", [1e18, 1e19, 1e20, 1e30])
+def test_batch_norm_of_values_whose_squares_overflow_gives_numbers(magnitude):
+    """An infinite variance scales what it normalises to zero, as in PyTorch; NaN would not say where a fault began."""
+    x = (magnitude * np.random.default_rng(0).normal(1, 1, (2, 8, 8, 3))).astype("float32")
+    layer = BatchNormalization(momentum=0.0, epsilon=0.0)
+    y, variance = map(keras.ops.convert_to_numpy, (layer(x, training=True), layer.moving_variance))
+    peer = torch.nn.BatchNorm2d(3, momentum=1.0)
+    expected = peer(torch.from_numpy(x).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).detach().numpy()
+    np.testing.assert_allclose(y, expected, atol=1e-5)
+    np.testing.assert_array_equal(np.isinf(variance), np.isinf(peer.running_var.numpy()))

@@ -24,7 +24,9 @@ def batch_norm(epsilon: float):
         wide, first = x.astype("float32"), x[0, 0, 0].astype("float32")
         distance = wide - first
         offset = distance.mean(axes)
-        mean, variance = first + offset, jax.numpy.maximum((distance * distance).mean(axes) - offset * offset, 0.0)
+        # Both squares may overflow; infinity less infinity would leave no number.
+        square = jax.numpy.minimum(offset * offset, jax.numpy.finfo("float32").max)
+        mean, variance = first + offset, jax.numpy.maximum((distance * distance).mean(axes) - square, 0.0)
         scale = jax.lax.rsqrt(variance + epsilon)
         y = ((wide - mean) * (scale * gamma) + beta).astype(x.dtype)
         return (y, mean, variance), (x, gamma, mean, scale)
