@@ -6,6 +6,7 @@ import sys
 
 from trainers import quiet
 from trainers.allocator import keep_freed_memory
+from trainers.xla import leave_out_ynnpack
 
 # Of the backends that requirements.txt installs, JAX starts first (BUILD_NOTES.md, "Measured"). (Keras writes a
 # keras.json that names TensorFlow by itself, so that file is no choice of the user's.)
@@ -29,4 +30,6 @@ def _check_backend(name: str) -> None:
 
 _check_backend(os.environ["KERAS_BACKEND"])
 keep_freed_memory()
+if os.environ["KERAS_BACKEND"] == "jax":
+    leave_out_ynnpack()
 quiet.install()
