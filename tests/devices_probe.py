@@ -6,9 +6,20 @@ import sys
 
 import keras
 import numpy as np
+from keras import layers
 
-from mtl_keras import SGD, backend
+from mtl_keras import (
+    SGD,
+    BilinearUpsampling,
+    Metres,
+    MultiTaskModel,
+    PixelNormalization,
+    SpreadLike,
+    UpsamplingConv2D,
+    backend,
+)
 from mtl_keras.checkpoints import restore_training_state, training_state, weights_of
+from mtl_keras.layers import Conv2D, MaxPooling2D, batch_norm
 from tests import harness
 
 BATCH, SIZE, STEPS = 8, (32, 48), 2
@@ -24,6 +35,27 @@ def batches() -> list[tuple[np.ndarray, dict[str, np.ndarray]]]:
         labels["depth"][0], labels["depth"][4:6], labels["depth"][6, :, 5:] = 0, 0, 0
         made.append((image.astype("float32"), labels))
     return made
+
+
+BATCH_NORMS = 3
+
+
+def network() -> MultiTaskModel:
+    """Every layer that has kernels of a backend's own, once or twice."""
+    facts = harness.spec()
+    image = keras.Input((None, None, 3), name="image")
+    x = PixelNormalization((127.5,) * 3, (64.0,) * 3, 4, name="normalization")(image)
+    shallow = batch_norm(Conv2D(8, 3, strides=2, padding="same", use_bias=False, name="conv")(x), name="norm")
+    deep = MaxPooling2D(3, strides=2, name="pool")(layers.ZeroPadding2D(1)(layers.ReLU()(shallow)))
+    deep = layers.ReLU()(batch_norm(Conv2D(8, 1, use_bias=False, name="pointwise")(deep), name="deep_norm"))
+    pooled = SpreadLike(name="spread")(layers.GlobalAveragePooling2D(keepdims=True)(deep), deep)
+    x = layers.Concatenate()([deep, pooled])
+    x = UpsamplingConv2D(8, 3, scale=2, use_bias=False, name="refine")([x, shallow])
+    x = layers.ReLU()(batch_norm(x, name="refine_norm"))
+    x = Conv2D(facts.num_classes + 1, 1, dtype="float32", name="predict")(x)
+    x = BilinearUpsampling(2, dtype="float32", name="upsample")(x)
+    depth = Metres(facts.depth_mean, facts.depth_std, name="metres")(x[..., -1:])
+    return MultiTaskModel(image, {"semseg": x[..., :-1], "depth": depth}, name="network", spec=facts)
 
 
 class Share(keras.utils.PyDataset):
@@ -47,7 +79,7 @@ def probe(devices: int, synchronized: bool = True) -> dict[str, np.ndarray]:
     parallel = backend.Parallel.over(devices, synchronized)
     with parallel.scope():
         backend.set_random_seed(0)
-        model = harness.tiny_model()
+        model = network()
         model.compile(SGD(0.05, momentum=0.9, weight_decay=1e-3))
         model.optimizer.build(model.trainable_variables)
         parallel.prepare(model)

@@ -1,8 +1,10 @@
 """Several devices, and several processes, compute what one device does; and what is told of devices is true."""
 
+import collections
 import json
 import os
 import pathlib
+import re
 import socket
 import stat
 import subprocess
@@ -14,6 +16,7 @@ import pytest
 
 from mtl_keras import backend
 from mtl_keras.errors import UserError
+from tests import devices_probe
 from trainers.config import RunConfig
 from trainers.devices import check
 
@@ -65,18 +68,40 @@ def assert_same(found: dict[str, np.ndarray], alone: dict[str, np.ndarray]) -> N
 FOUR_CPUS = "--xla_force_host_platform_device_count=4"
 
 
+COLLECTIVE = re.compile(r" (all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)(?:-start)?\(")
+DUMPED = "--xla_dump_hlo_as_text --xla_dump_hlo_module_re=.*train_step.*"
+
+
 @pytest.fixture(scope="module")
-def jax_found(tmp_path_factory) -> dict[int, dict[str, np.ndarray]]:
+def jax_folder(tmp_path_factory) -> pathlib.Path:
+    """What JAX finds on 1, 2 and 4 devices, and the steps that it compiles for them."""
     folder = tmp_path_factory.mktemp("jax")
     cases = [{"devices": count} for count in (1, 2, 4)]
-    finished(started(folder, cases, KERAS_BACKEND="jax", XLA_FLAGS=FOUR_CPUS))
-    return {count: dict(np.load(folder / f"jax-{count}.npz")) for count in (1, 2, 4)}
+    xla_flags = f"{FOUR_CPUS} {DUMPED} --xla_dump_to={folder}"
+    # What was compiled before is not dumped.
+    environment = {"XLA_FLAGS": xla_flags, "JAX_ENABLE_COMPILATION_CACHE": "false"}
+    finished(started(folder, cases, KERAS_BACKEND="jax", **environment))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def jax_found(jax_folder) -> dict[int, dict[str, np.ndarray]]:
+    return {count: dict(np.load(jax_folder / f"jax-{count}.npz")) for count in (1, 2, 4)}
 
 
 @pytest.mark.parametrize("count", [2, 4])
 def test_jax_devices_compute_what_one_does(jax_found, count):
     assert_same(jax_found[count], jax_found[1])
     assert str(jax_found[count]["described"]).endswith(f"on {count} × cpu")
+
+
+def test_a_step_on_several_jax_devices_waits_once_for_a_batch_norm_and_once_for_its_gradient(jax_folder):
+    """Beside these it sums the gradients, the losses' counts and the confusion matrix; nothing else travels."""
+    programs = [path.read_text() for path in sorted(jax_folder.glob("*train_step*after_optimizations.txt"))]
+    counts = [collections.Counter(COLLECTIVE.findall(program)) for program in programs]
+    assert [count.keys() for count in counts] == [set(), {"all-reduce"}, {"all-reduce"}]
+    for count in counts[1:]:
+        assert count["all-reduce"] <= 2 * devices_probe.BATCH_NORMS + 3
 
 
 def test_two_jax_processes_compute_what_one_does(jax_found, tmp_path):

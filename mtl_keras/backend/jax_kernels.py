@@ -13,20 +13,20 @@ def _jax():
 
 @functools.cache
 def batch_norm(epsilon: float):
-    """A function of x, gamma and beta to y and the batch's mean and (biased) variance, all but x and y float32.
+    """A function of x, gamma, beta and a shift to y, of x's precision, and the batch's mean and (biased) variance.
 
-    Mean and variance are taken in one pass over x, of its distance to its own first pixel: without that, a mean of
-    many deviations would leave the variance few digits.
+    Mean and variance are taken in one pass over x, of its distance to the shift, a value of each channel: the nearer
+    that is to the mean, in deviations, the more digits the variance keeps.
     """
     jax, axes = _jax(), (0, 1, 2)
 
-    def forward(x, gamma, beta):
-        wide, first = x.astype("float32"), x[0, 0, 0].astype("float32")
-        distance = wide - first
+    def forward(x, gamma, beta, shift):
+        wide = x.astype("float32")
+        distance = wide - shift
         offset = distance.mean(axes)
         # Both squares may overflow; infinity less infinity would leave no number.
         square = jax.numpy.minimum(offset * offset, jax.numpy.finfo("float32").max)
-        mean, variance = first + offset, jax.numpy.maximum((distance * distance).mean(axes) - square, 0.0)
+        mean, variance = shift + offset, jax.numpy.maximum((distance * distance).mean(axes) - square, 0.0)
         scale = jax.lax.rsqrt(variance + epsilon)
         y = ((wide - mean) * (scale * gamma) + beta).astype(x.dtype)
         return (y, mean, variance), (x, gamma, mean, scale)
@@ -38,11 +38,16 @@ def batch_norm(epsilon: float):
         of_beta, of_gamma = gradient.sum(axes), (gradient * normalized).sum(axes)
         count = x.size // x.shape[-1]
         of_x = (gradient - (of_beta + normalized * of_gamma) / count) * (scale * gamma)
-        return of_x.astype(x.dtype), of_gamma, of_beta
+        return of_x.astype(x.dtype), of_gamma, of_beta, None
 
-    function = jax.custom_vjp(lambda x, gamma, beta: forward(x, gamma, beta)[0])
+    function = jax.custom_vjp(lambda *inputs: forward(*inputs)[0])
     function.defvjp(forward, backward)
     return function
+
+
+def first_pixel(x):
+    """The channels of a batch's first pixel, in float32; no gradient comes back through them."""
+    return _jax().lax.stop_gradient(x[0, 0, 0]).astype("float32")
 
 
 def pointwise(x, kernel):
@@ -104,7 +109,8 @@ def _upsample_axis(x, factor, *, axis):
     position = (np.arange(factor) + 0.5) / factor - 0.5
     weights = np.maximum(-position, 0), 1 - np.abs(position), np.maximum(position, 0)
     size = x.shape[axis]
-    edged = jax.numpy.pad(x, [(1, 1) if each == axis else (0, 0) for each in range(4)], mode="edge")
+    first, last = (jax.lax.slice_in_dim(x, start, start + 1, axis=axis) for start in (0, size - 1))
+    edged = jax.lax.concatenate([first, x, last], axis)
     y = sum(
         jax.numpy.expand_dims(jax.lax.slice_in_dim(edged, start, start + size, axis=axis), axis + 1)
         * weight.astype(x.dtype).reshape(factor, *[1] * (3 - axis))

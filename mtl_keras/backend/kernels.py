@@ -80,7 +80,10 @@ def _move(moving, values, momentum):
 
 
 def _jax_normalize(x, gamma, beta, moving, momentum, epsilon):
-    y, mean, variance = _jax().batch_norm(epsilon)(x, gamma, beta)
+    # One pixel is near the mean from the first step on. Where devices share the batch, only one has it, and all would
+    # wait for it: they go by the moving mean, which comes near.
+    shift = moving[0].value if keras.distribution.distribution() else _jax().first_pixel(x)
+    y, mean, variance = _jax().batch_norm(epsilon)(x, gamma, beta, shift)
     _move(moving, (mean, variance), momentum)
     return y
 
