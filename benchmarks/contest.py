@@ -31,6 +31,8 @@ RESULTS = Path(__file__).parent / "results"
 BACKENDS = ("jax", "tensorflow", "torch")
 
 FLAGS = flags.FLAGS
+# Why contestants could not take part: a ratio to the best of the others must not hide that.
+_left_out: list[str] = []
 # They are the flags of the benchmark that asks for them, and stand in its --help.
 flags.disclaim_key_flags()
 
@@ -184,11 +186,17 @@ def workers(contestants: Sequence[Contestant]) -> Iterator[dict[str, Worker]]:
             try:
                 worker = Worker(contestant, log)
             except UserError as error:
-                print(f"left out: {error}", flush=True)
+                leave_out(error)
                 continue
             stack.callback(worker.close)
             started[contestant.name] = worker
         yield started
+
+
+def leave_out(why: object) -> None:
+    """Says, and keeps with the result, why somebody does not take part."""
+    print(f"left out: {why}", flush=True)
+    _left_out.append(str(why))
 
 
 def take_turns(
@@ -200,7 +208,7 @@ def take_turns(
         try:
             worker.ask(do=do, steps=warm_up)
         except UserError as error:
-            print(f"left out: {error}", flush=True)
+            leave_out(error)
             del started[name]
     for _ in range(rounds):
         for name, worker in started.items():
@@ -272,5 +280,6 @@ def keep(name: str, facts: dict[str, Any], arguments: Sequence[str] = ()) -> Non
     given += ["--", *arguments] if arguments else []
     command = shlex.join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *given])
     path = Path(FLAGS.out) / f"{name}.json"
-    write_json(path, {"command": command, "machine": machine(), **facts})
+    missing = {"left_out": _left_out} if _left_out else {}
+    write_json(path, {"command": command, "machine": machine(), **facts, **missing})
     print(f"\n{path}")

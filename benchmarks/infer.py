@@ -43,7 +43,7 @@ def exports(folder: Path) -> list[contest.Contestant]:
         try:
             settings = {"kind": "export", "format": kind, "path": export(kind, folder), "keep_freed_memory": True}
         except UserError as error:
-            print(f"left out: ours, {kind}: {error}", flush=True)
+            contest.leave_out(f"ours, {kind}: {error}")
             continue
         found.append(contest.Contestant(f"ours, {kind}", {**contest.common_settings(), **settings}))
     return found

@@ -8,9 +8,13 @@ each time, as the DataLoader does; into a cold one it decodes and keeps them, as
 one, in memory or in a file read through mmap, it cuts decoded samples, as in all later epochs. All files have been read
 before and come from the system's page cache, if they fit in it. Both have the same number of workers and make the same
 batches, which is checked. Ways take turns within one run, so that a noisy machine disturbs all alike.
+
+At last steps are made to last as long as on an accelerator of a given pace, during which this process only sleeps, and
+the share of time is measured that they wait for data.
 """
 
 import gc
+import math
 import os
 import resource
 import statistics
@@ -44,10 +48,20 @@ flags.DEFINE_integer(
     "workers", os.cpu_count(), "worker processes of the DataLoader, and threads of the loader", lower_bound=0
 )
 flags.DEFINE_integer("repeats", 5, "epochs of each way", lower_bound=2)
+PACES = ["1067", "2133", "3200"]  # the report's 320,000 crops in 5 minutes; twice, three times that
+flags.DEFINE_list("paces", PACES, "crops a second of the accelerators whose waiting is measured")
+flags.register_validator(
+    "paces",
+    lambda paces: paces and all(pace.isdecimal() and int(pace) > 0 for pace in paces),
+    "give numbers from 1 on, such as 1067,2133",
+)
+flags.DEFINE_integer("paced_batch_size", 64, "samples a batch of theirs", lower_bound=1)
+flags.DEFINE_float("seconds", 10.0, "how long each of these paces is kept up", lower_bound=0.1)
 flags.DEFINE_string("out", str(contest.RESULTS), "folder of the result")
 
 SEED = 0
 BASELINE = "torch DataLoader, no cache"
+WARM = {"ours, warm cache (ram)": "ram", "ours, warm cache (disk)": "disk"}
 
 
 class FileSamples(torch.utils.data.Dataset):
@@ -143,6 +157,31 @@ def resident_mib() -> float:
     return memory.uss / 2**20
 
 
+def share_of_waiting(loader: data.Loader, pace: int) -> float:
+    """The share of a training's time that its steps wait for data, where one takes as long as its crops at a pace."""
+    step_seconds = loader.batch_size / pace
+    # A run fills its cache, and waits for its first batch, once.
+    for step in range(len(loader) + 1):
+        loader[step]
+    begin, waited = time.perf_counter(), loader.wait_seconds
+    for step in range(len(loader) + 1, len(loader) + 1 + math.ceil(FLAGS.seconds / step_seconds)):
+        time.sleep(step_seconds)
+        loader[step]
+    return (loader.wait_seconds - waited) / (time.perf_counter() - begin)
+
+
+def waiting(dataset: data.Dataset, cache_dir: Path) -> list[dict[str, Any]]:
+    """Measures and prints the share of waiting at every pace."""
+    print(f"\n{'way':<32}{'crops/s':>10}{'waiting':>9}")
+    rows = []
+    for way, cache in WARM.items():
+        with our_loader(dataset, cache, cache_dir, FLAGS.paced_batch_size) as loader:
+            for pace in map(int, FLAGS.paces):
+                rows.append({"name": way, "pace": pace, "share": share_of_waiting(loader, pace)})
+                print(f"{way:<32}{pace:>10}{rows[-1]['share']:>9.2%}")
+    return rows
+
+
 def report(rates: dict[str, list[float]]) -> list[dict[str, Any]]:
     """Prints medians, spreads and ratios, and returns them."""
     baseline = statistics.median(rates[BASELINE])
@@ -156,11 +195,19 @@ def report(rates: dict[str, list[float]]) -> list[dict[str, Any]]:
     return rows
 
 
+def our_loader(dataset: data.Dataset, cache: str, cache_dir: Path, batch_size: int) -> data.Loader:
+    threads = {"threads": max(FLAGS.workers, 1), "seed": SEED, "cache_dir": cache_dir}
+    return data.Loader(dataset, batch_size, view(), cache=cache, **threads)
+
+
+def view() -> data.TrainView:
+    return data.TrainView((FLAGS.crop, FLAGS.crop), horizontal_flip=True)
+
+
 def measure(dataset: data.Dataset, source: Path, cache_dir: Path) -> dict[str, list[float]]:
     """Runs all ways in turns."""
-    view = data.TrainView((FLAGS.crop, FLAGS.crop), horizontal_flip=True)
     steps = len(dataset) // FLAGS.batch_size
-    epoch = crops_of_epochs(dataset, view, steps * FLAGS.batch_size)
+    epoch = crops_of_epochs(dataset, view(), steps * FLAGS.batch_size)
     theirs = torch.utils.data.DataLoader(
         FileSamples(source / "train", epoch, FLAGS.crop),
         FLAGS.batch_size,
@@ -169,10 +216,9 @@ def measure(dataset: data.Dataset, source: Path, cache_dir: Path) -> dict[str, l
     )
 
     def ours(cache: str) -> data.Loader:
-        threads = {"threads": max(FLAGS.workers, 1), "seed": SEED, "cache_dir": cache_dir}
-        return data.Loader(dataset, FLAGS.batch_size, view, cache=cache, **threads)
+        return our_loader(dataset, cache, cache_dir, FLAGS.batch_size)
 
-    warm = {"ours, warm cache (ram)": ours("ram"), "ours, warm cache (disk)": ours("disk")}
+    warm = {way: ours(cache) for way, cache in WARM.items()}
     for loader in warm.values():
         check_same(loader_batches(loader), torch_batches(theirs))
     ways: dict[str, Callable[[], Iterable]] = {BASELINE: lambda: torch_batches(theirs)}
@@ -208,8 +254,12 @@ def main(argv: list[str]) -> None:
             f"batch {FLAGS.batch_size}, {FLAGS.workers} workers, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
         )
         rows = report(measure(dataset, source, root / "cache"))
+        waits = waiting(dataset, root / "cache")
         what = f"{FLAGS.crop}×{FLAGS.crop} of {height}×{width}, batch {FLAGS.batch_size}, {FLAGS.workers} workers"
-        contest.keep("loader", {"settings": {"what": what}, "rows": rows})
+        contest.keep(
+            "loader",
+            {"settings": {"what": what}, "rows": rows, "paced_batch": FLAGS.paced_batch_size, "waiting": waits},
+        )
         print(f"\npeak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
 
 

@@ -165,7 +165,8 @@ class Torch(Subject):
         network = torch_model.TOPOLOGIES[settings["arch"]](settings["encoder"], num_classes=classes)
         self.network = network.to(self.device, memory_format=self.layout)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=1e-4, weight_decay=1e-4, fused=True)
-        self.forward = torch.compile(self.network) if settings.get("compile") else self.network
+        compiled = torch.compile if settings.get("compile") else (lambda function: function)
+        self.forward, self.loss = compiled(self.network), compiled(self._loss)
         images, labels = batch(settings)
         self.images = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
         self.labels = {
@@ -194,15 +195,18 @@ class Torch(Subject):
     def _images(self):
         return self._to_device(self.images).float().contiguous(memory_format=self.layout)
 
+    def _loss(self, images, labels):
+        with self._autocast():
+            outputs = self.network(images)
+        outputs = {name: value.float() for name, value in outputs.items()}
+        loss, *_ = self.peers.joint_loss(outputs, labels | {"semseg": labels["semseg"].long()})
+        return loss
+
     def train(self, steps: int) -> None:
         self.network.train()
         for _ in range(steps):
             labels = {name: self._to_device(value) for name, value in self.labels.items()}
-            labels["semseg"] = labels["semseg"].long()
-            with self._autocast():
-                outputs = self.forward(self._images())
-            outputs = {name: value.float() for name, value in outputs.items()}
-            loss, *_ = self.peers.joint_loss(outputs, labels)
+            loss = self.loss(self._images(), labels)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self.optimizer.step()

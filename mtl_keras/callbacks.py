@@ -3,6 +3,7 @@
 Logs stay on the device: a callback converts what it reads when it reads it, so that no step waits for the host.
 """
 
+import collections
 import csv
 import io
 import time
@@ -13,7 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from mtl_keras import viz
+from mtl_keras import backend, viz
 from mtl_keras.errors import UserError, first_line
 from mtl_keras.event_writer import EventWriter
 from mtl_keras.files import write_text
@@ -44,6 +45,27 @@ def number(value: Any) -> float:
     # Keras hands an epoch's logs on as Python's floats, in which the device's digits are all there is.
     single = np.float32(value)
     return float(str(single if single == value else value))
+
+
+class NearDevice(keras.callbacks.Callback):
+    """Holds the host at most two steps ahead of the device.
+
+    Further ahead, it would empty the loader's buffer and wait there for data while the device has work.
+    """
+
+    _AHEAD = 2
+
+    def __init__(self):
+        super().__init__()
+        self._under_way: collections.deque[Logs] = collections.deque()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._under_way.clear()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._under_way.append(logs)
+        if len(self._under_way) > self._AHEAD:
+            backend.wait_for(self._under_way.popleft())
 
 
 class Clock(keras.callbacks.Callback):

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from mtl_keras import backend
 from mtl_keras.losses import valid_depth, valid_labels, with_channel
 
 # Depths are clamped to at least this before a logarithm (original framework).
@@ -76,7 +77,7 @@ def _histogram(values, bins: int):
     """How many of the values, int32 below `bins`, are 0, 1, …: (bins,) int32."""
     values = ops.reshape(values, (-1,))
     columns = ops.arange(ops.shape(values)[0], dtype="int32") % _COLUMNS
-    counts = ops.segment_sum(ops.ones_like(values), values * _COLUMNS + columns, num_segments=bins * _COLUMNS)
+    counts = backend.count(values * _COLUMNS + columns, bins * _COLUMNS)
     return ops.sum(ops.reshape(counts, (bins, _COLUMNS)), axis=-1)
 
 

@@ -11,9 +11,10 @@ from mtl_keras.layers import Conv2D
 class BilinearUpsampling(layers.Layer):
     """Upsamples by a whole factor, bilinear with half-pixel centres and repeated edges.
 
-    Equals `torch.nn.functional.interpolate(mode="bilinear", align_corners=False)`. An output pixel is a weighted sum
-    of two shifted copies of the input along each axis; the copies are stacked and reshaped, so the height and width
-    may stay free in an exported graph, which `keras.layers.UpSampling2D` does not allow.
+    Equals `torch.nn.functional.interpolate(mode="bilinear", align_corners=False)`. Where the backend has no kernel for
+    it, an output pixel is a weighted sum of two shifted copies of the input along each axis; the copies are stacked and
+    reshaped, so the height and width may stay free in an exported graph, which `keras.layers.UpSampling2D` does not
+    allow.
 
     Input (batch, height, width, channels); output (batch, factor·height, factor·width, channels).
     """

@@ -27,6 +27,35 @@ contest.FLAGS(sys.argv)
 with mock.patch.multiple(contest, workers=mock.MagicMock(), take_turns=lambda _, do, **__: turns[do]):
     metrics_cost.main([])
 """
+# Batches of 8 that take 6 ms each to make, one after the other, on a clock that only sleeping moves.
+WAITS = """
+from unittest import mock
+from benchmarks import loader
+loader.FLAGS(sys.argv)
+now = 0.0
+
+def sleep(seconds):
+    global now
+    now += seconds
+
+class Slow:
+    batch_size, wait_seconds = 8, 0.0
+
+    def __init__(self):
+        self.ready = now
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, step):
+        self.ready += 0.006
+        wait = max(self.ready - now, 0.0)
+        sleep(wait)
+        self.wait_seconds += wait
+
+with mock.patch.multiple(loader.time, sleep=sleep, perf_counter=lambda: now):
+    print([round(loader.share_of_waiting(Slow(), pace), 3) for pace in (1000, 2000)])
+"""
 FAILED_EXPORT = """
 from pathlib import Path
 from benchmarks import contest, infer
@@ -48,6 +77,7 @@ def script(code: str, *arguments: object) -> str:
         ("train_step --size 256", "size: '256' is no size"),
         ("infer --formats foo", "one or more of saved_model,onnx,litert,openvino"),
         ("loader --data_dir /nope", "/nope"),
+        ("loader --paces 0", "give numbers from 1 on"),
         ("compiled_step --size 8", "size: '8' is no size"),
         ("whole_run -- --arch nope", "arch: 'nope' is unknown"),
         ("scaling --step_seconds 0.1 --devices 12", "12 devices do not fill machines of 8"),
@@ -74,6 +104,11 @@ def test_the_cost_of_the_metrics_has_the_range_of_its_turns(tmp_path):
     script(SHARES, f"--out={tmp_path}")
     cost = json.loads((tmp_path / "metrics_cost.json").read_text())["costs"]["a"]
     assert cost == {"share_of_step": 0.0, "lowest": -0.25, "highest": 0.5, "validation_over_step": 0.5}
+
+
+def test_an_accelerator_waits_for_what_the_loader_is_late():
+    """1,000 crops a second are a batch in 8 ms, which is ready by then; 2,000 one in 4 ms, which waits 2 of 6."""
+    assert script(WAITS) == "[0.0, 0.333]\n"
 
 
 def test_an_export_that_fails_is_told_with_its_reason():

@@ -6,7 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from mtl_keras.callbacks import CallbackList, Clock, MetricsTable, number, numbers, read_metrics
+from mtl_keras import backend
+from mtl_keras.callbacks import CallbackList, Clock, MetricsTable, NearDevice, number, numbers, read_metrics
 
 
 @pytest.mark.parametrize("value", [0.0005, -1e-30, 1.5, 3e38, 12345678.0])
@@ -36,3 +37,23 @@ def test_rows_of_a_run_that_was_resumed_are_written_as_they_were(tmp_path):
     first = path.read_text()
     MetricsTable(path, Clock(step=10), recorded=1).on_epoch_end(1, {"loss": 0.5})
     assert path.read_text().startswith(first) and [row["epoch"] for row in read_metrics(path)] == [1, 2]
+
+
+def test_the_host_waits_for_the_step_before_the_last_two(monkeypatch):
+    """What an epoch before left under way is not waited for: Keras has read its logs."""
+    waited = []
+    monkeypatch.setattr(backend, "wait_for", waited.append)
+    near = NearDevice()
+    for epoch in range(2):
+        near.on_epoch_begin(epoch)
+        for step in range(4):
+            near.on_train_batch_end(step, {"loss": (epoch, step)})
+    assert waited == [{"loss": (epoch, step)} for epoch in range(2) for step in range(2)]
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="JAX alone runs far ahead")
+def test_waiting_for_logs_waits_for_the_device():
+    big = keras.ops.ones((1500, 1500))
+    logs = {"loss": keras.ops.sum(big @ big @ big)}
+    backend.wait_for(logs)
+    assert logs["loss"].is_ready()

@@ -94,8 +94,9 @@ def follow(session: Session, state: SavedState | None) -> None:
     """Takes part in what the main process trains, from its share of each batch, and writes nothing."""
     with session.parallel.scope():
         clock = session.begin(state)
+        beside = [clock, callbacks.NearDevice(), *_averaged(session.config), StopTogether(clock, None)]
         try:
-            session.fit(clock.step, [clock, *_averaged(session.config), StopTogether(clock, None)])
+            session.fit(clock.step, beside)
         except saving.Stopped:
             sys.exit(EXIT_STOPPED)
         finally:
@@ -124,7 +125,7 @@ def _train(session: Session, run: RunFolder, state: SavedState | None, rollbacks
         stop = StopTogether(clock, last) if backend.process_count() > 1 else saving.StopOnSignal(last)
         watch = faults.LossWatch(clock)
         progress = _progress(session, step, watch)
-        watches = [clock, watch, *_skipped(session, clock), progress]
+        watches = [clock, callbacks.NearDevice(), watch, *_skipped(session, clock), progress]
         # The best weights come after the pictures and the table: once they are kept, the epoch is.
         records = [*_records(session, run, clock, writer), best, *_averaged(config), *_traced(config, run)]
         try:

@@ -1,9 +1,19 @@
 """What differs between Keras' backends, in one place: nothing outside names TensorFlow, JAX or torch."""
 
-from mtl_keras.backend.hardware import describe, devices, idle_gpu_warning, peak_memory, present_gpus, set_random_seed
+from mtl_keras.backend.hardware import (
+    cores,
+    describe,
+    devices,
+    idle_gpu_warning,
+    peak_memory,
+    present_gpus,
+    set_random_seed,
+    wait_for,
+)
 from mtl_keras.backend.kernels import (
     adam_step,
     convolve,
+    count,
     interpolate,
     lay_out_kernels,
     max_pool,
@@ -22,6 +32,8 @@ __all__ = [
     "build_optimizer",
     "connect",
     "convolve",
+    "cores",
+    "count",
     "describe",
     "devices",
     "disconnect",
@@ -41,4 +53,5 @@ __all__ = [
     "set_random_seed",
     "share_of_batch",
     "upsample_bilinear",
+    "wait_for",
 ]

@@ -8,11 +8,26 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
 from mtl_keras.backend import parallel, processes
+
+
+def cores() -> int:
+    """The processor's cores that this process may use; a scheduler may give a job fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def wait_for(values: Any) -> None:
+    """Waits until the device has computed values of any structure, and brings none of them to the host.
+
+    JAX alone runs far ahead of a device without it.
+    """
+    if keras.backend.backend() == "jax":
+        importlib.import_module("jax").block_until_ready(values)
 
 
 def describe() -> str:
@@ -24,7 +39,7 @@ def describe() -> str:
 
 def _where(accelerators: list[str], count: int) -> str:
     if not accelerators:
-        return f"{count} × cpu" if count > 1 else f"cpu ({os.cpu_count()} cores)"
+        return f"{count} × cpu" if count > 1 else f"cpu ({cores()} cores)"
     kinds = collections.Counter(accelerators[:count]).items()
     names = ", ".join(f"{times} × {kind}" if times > 1 else kind for kind, times in kinds)
     return f"{names} ({count} of {len(accelerators)})" if count < len(accelerators) else names
@@ -32,7 +47,7 @@ def _where(accelerators: list[str], count: int) -> str:
 
 def devices() -> list[str]:
     """The names of the devices that computations can run on, as people call them."""
-    return _accelerators() or [f"cpu ({os.cpu_count()} cores)"]
+    return _accelerators() or [f"cpu ({cores()} cores)"]
 
 
 def _accelerators() -> list[str]:
@@ -56,14 +71,15 @@ def _torch_devices() -> list[str]:
 
 
 def peak_memory() -> int | None:
-    """The most bytes of the first accelerator that were ever in use by this process; None on a CPU."""
+    """The most bytes of the first accelerator that this process ever used; None where none are counted, as on a CPU."""
     if not _accelerators():
         return None
     return {"jax": _jax_peak, "tensorflow": _tensorflow_peak, "torch": _torch_peak}[keras.backend.backend()]()
 
 
-def _jax_peak() -> int:
-    return importlib.import_module("jax").local_devices()[0].memory_stats()["peak_bytes_in_use"]
+def _jax_peak() -> int | None:
+    # An allocator that the user has chosen may keep no count.
+    return (importlib.import_module("jax").local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
 
 
 def _tensorflow_peak() -> int:
@@ -109,7 +125,7 @@ def idle_gpu_warning(present: Callable[[], list[str]] = present_gpus) -> str | N
     name = keras.backend.backend()
     return (
         f"warning: this machine has a GPU ({gpus[0]}) that {name} does not see, so the CPU computes: "
-        f"pip install '.[cuda-{name}]' installs {name} for GPUs"
+        f"pip install '.[cuda-{name}]' installs {name} for GPUs; if it is installed, the driver may be too old"
     )
 
 

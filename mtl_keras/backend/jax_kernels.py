@@ -16,7 +16,7 @@ def batch_norm(epsilon: float):
     """A function of x, gamma, beta and a shift to y, of x's precision, and the batch's mean and (biased) variance.
 
     Mean and variance are taken in one pass over x, of its distance to the shift, a value of each channel: the nearer
-    that is to the mean, in deviations, the more digits the variance keeps.
+    that is to the mean, in deviations, the more digits the variance keeps. Gradients come back through y alone.
     """
     jax, axes = _jax(), (0, 1, 2)
 
@@ -51,7 +51,11 @@ def first_pixel(x):
 
 
 def pointwise(x, kernel):
-    """A 1×1 convolution as a matrix product, into which XLA takes a cast from half precision; cuDNN's needs a copy."""
+    """A 1×1 convolution as a matrix product.
+
+    The predictors are float32 behind layers of half precision: XLA takes the cast into the product, where cuDNN's
+    convolution needs a copy.
+    """
     return _jax().lax.dot_general(x, kernel[0, 0], (((3,), (0,)), ((), ())))
 
 

@@ -40,7 +40,8 @@ def normalize(x: Any, gamma: Any, beta: Any, moving: tuple[Any, Any], *, epsilon
         return fused(x=x, scale=gamma, offset=beta, mean=mean, variance=variance, **options).y
     if keras.backend.backend() == "torch":
         torch = importlib.import_module("torch")
-        y = torch.batch_norm(x.permute(0, 3, 1, 2), gamma, beta, mean, variance, False, 0.0, epsilon, False)
+        cudnn = torch.backends.cudnn.enabled
+        y = torch.batch_norm(x.permute(0, 3, 1, 2), gamma, beta, mean, variance, False, 0.0, epsilon, cudnn)
         return y.permute(0, 2, 3, 1)
     return None
 
@@ -108,7 +109,8 @@ def _torch_normalize(x, gamma, beta, moving, momentum, epsilon):
     # The kernel moves variances with Bessel's correction, so ours are given to it as if they had it.
     correction = count / (count - 1)
     mean, variance = moving[0].value.clone(), moving[1].value * correction
-    y = torch.batch_norm(x.permute(0, 3, 1, 2), gamma, beta, mean, variance, True, 1.0 - momentum, epsilon, False)
+    cudnn = torch.backends.cudnn.enabled
+    y = torch.batch_norm(x.permute(0, 3, 1, 2), gamma, beta, mean, variance, True, 1.0 - momentum, epsilon, cudnn)
     moving[0].assign(mean)
     moving[1].assign(variance / correction)
     return y.permute(0, 2, 3, 1)
@@ -251,6 +253,17 @@ def upsample_bilinear(x: Any, factor: int) -> Any | None:
     channels_first = x.permute(0, 3, 1, 2)
     y = functional.interpolate(channels_first, scale_factor=factor, mode="bilinear", align_corners=False)
     return y.permute(0, 2, 3, 1)
+
+
+def count(values: Any, bins: int) -> Any:
+    """How often each of 0 … bins − 1 is among values, (n,) int32 below `bins`: (bins,) int32.
+
+    Keras' own under PyTorch has a GPU's host wait in between.
+    """
+    ones = keras.ops.ones_like(values)
+    if keras.backend.backend() != "torch":
+        return keras.ops.segment_sum(ones, values, num_segments=bins)
+    return keras.ops.zeros(bins, dtype="int32").index_add_(0, values, ones)
 
 
 def interpolate(matrix: Any, x: Any) -> Any:

@@ -11,7 +11,7 @@ def connect(coordinator: str, count: int | None = None, index: int | None = None
     """Joins the processes that train together; to be called before anything is computed.
 
     Args:
-        coordinator: HOST:PORT where process 0 listens, or "auto": Slurm, Open MPI and Kubernetes tell all three.
+        coordinator: HOST:PORT where process 0 listens, or "auto": Slurm and Open MPI tell all three.
         count: how many processes there are.
         index: which of them this one is, from 0.
 
@@ -31,7 +31,9 @@ def connect(coordinator: str, count: int | None = None, index: int | None = None
     address = None if coordinator == "auto" else coordinator
     distributed = importlib.import_module("jax").distributed
     try:
-        distributed.initialize(address, count, index)
+        # What is told stands over what JAX would find: in a Slurm job, that each process has a single device.
+        method = None if address is None else "deactivate"
+        distributed.initialize(address, count, index, cluster_detection_method=method)
     except (ValueError, RuntimeError) as error:
         raise UserError(
             f"coordinator: {coordinator} does not work ({first_line(error)}); "

@@ -4,7 +4,6 @@ import collections
 import contextlib
 import gc
 import logging
-import os
 import threading
 import time
 import weakref
@@ -16,6 +15,7 @@ import keras
 import numpy as np
 from absl import flags
 
+from mtl_keras import backend
 from mtl_keras.data.cache import open_cache
 from mtl_keras.data.dataset import Dataset
 from mtl_keras.data.pipeline import Collate, Fetch, IndexSource, index_order, process_batches
@@ -114,7 +114,7 @@ class Loader(keras.utils.PyDataset):
         views = order.random_map(Fetch(samples, view))
         collate = Collate(dataset.depth_encoding, dataset.spec.depth_range, size)
         self._batches = process_batches(views, batch_size, process_index, process_count, collate)
-        self._threads = threads or min(os.cpu_count() or 1, 8)
+        self._threads = threads or min(backend.cores(), 8)
         self._prefetch = prefetch
         self._lock = threading.Lock()
         self._recent: collections.deque[tuple[int, Batch]] = collections.deque(maxlen=_REMEMBERED)

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 from typing import Any
 
+from mtl_keras import backend
+
 # Jobs under way for each worker: enough to keep it busy while the main thread writes, few enough to stay small.
 _JOBS_AHEAD = 4
 _hiding = threading.RLock()
@@ -25,7 +27,7 @@ def ordered_map(function: Callable[[Any], Any], jobs: Iterable[Any], *, processe
         jobs: what to run it on.
         processes: worker processes, for Python-bound work; else threads, for work that releases the GIL (Pillow).
     """
-    workers = os.cpu_count() or 1
+    workers = backend.cores()
     executor = _process_pool(workers) if processes else futures.ThreadPoolExecutor(workers)
     pending: collections.deque[futures.Future] = collections.deque()
     try:
