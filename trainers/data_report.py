@@ -8,6 +8,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from mtl_keras.errors import on_one_line
+
 if TYPE_CHECKING:
     from mtl_keras.data import Dataset, DataSpec, Statistics
 
@@ -125,10 +127,12 @@ def _warnings(dataset: "Dataset", statistics: Mapping[str, "Statistics"]) -> Ite
     """What a person would want to mend before training."""
     for split, found in statistics.items():
         absent = [name for name, count in zip(dataset.spec.classes, found.class_pixels, strict=True) if not count]
-        if absent and len(absent) < dataset.spec.num_classes:
+        if len(absent) == dataset.spec.num_classes:
+            yield Text(f"no pixel of {split} has a class", "yellow")
+        elif absent:
             yield Text(f"no pixel of {split} is {', '.join(absent)}", "yellow")
     if dataset.bad_files:
-        files = [f"  {path}: {reason}" for path, reason in dataset.bad_files]
+        files = [f"  {on_one_line(path)}: {reason}" for path, reason in dataset.bad_files]
         count = "1 bad file was" if len(files) == 1 else f"{len(files)} bad files were"
         yield Text("\n".join([f"{count} left out:", *files]), "yellow")
     else:

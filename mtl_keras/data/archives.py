@@ -2,14 +2,17 @@
 
 import dataclasses
 import functools
+import lzma
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
 from mtl_keras.data import images
 from mtl_keras.data.images import BadFile
-from mtl_keras.data.raw_files import is_hidden
+from mtl_keras.data.raw_files import every_path, is_hidden
 from mtl_keras.errors import UserError
+
+_DAMAGE = (zipfile.BadZipFile, OSError, RuntimeError, ValueError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,12 +44,14 @@ class SourceFile:
             if size > images.MAX_BYTES:
                 raise BadFile(self, f"{size} bytes unpacked, expected at most {images.MAX_BYTES}")
             return archive.read(self.member)
-        except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        except (*_DAMAGE, zlib.error, lzma.LZMAError, EOFError, KeyError) as error:
             raise BadFile(self, f"damaged archive ({error})") from error
 
 
 def find_files(root: Path, folders: tuple[str, ...]) -> dict[str, SourceFile]:
-    """Lists the files under some folders, taken from `<root>/<folder>` or else from `<root>/<folder>*.zip`.
+    """Lists the files under some folders, taken from `<root>/<folder>` and, where it has none, `<root>/<folder>*.zip`.
+
+    What cannot be read, such as a link to nothing, is listed too, so that its reader names it.
 
     Returns:
         The files by their path relative to `root`, with forward slashes; hidden ones are passed over.
@@ -56,22 +61,20 @@ def find_files(root: Path, folders: tuple[str, ...]) -> dict[str, SourceFile]:
     """
     found: dict[str, SourceFile] = {}
     for folder in folders:
-        if (root / folder).is_dir():
-            for path in (root / folder).rglob("*"):
-                if path.is_file() and not is_hidden(path.relative_to(root)):
-                    found[path.relative_to(root).as_posix()] = SourceFile(path)
-            continue
+        for path in every_path(root / folder) if (root / folder).is_dir() else ():
+            if not is_hidden(path.relative_to(root)):
+                found[path.relative_to(root).as_posix()] = SourceFile(path)
         for archive in sorted(root.glob(f"{folder}*.zip")):
             for member in _members(archive):
                 if member.startswith(f"{folder}/") and not is_hidden(PurePosixPath(member)):
-                    found[member] = SourceFile(archive, member)
+                    found.setdefault(member, SourceFile(archive, member))
     return found
 
 
 def _members(archive: Path) -> list[str]:
     try:
         return [info.filename for info in _open(archive).infolist() if not info.is_dir()]
-    except (zipfile.BadZipFile, OSError, RuntimeError, ValueError) as error:
+    except _DAMAGE as error:
         raise UserError(f"{archive} cannot be opened ({error}): download it again") from error
 
 

@@ -110,14 +110,16 @@ class ExampleBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  
         del download_config
         bad: list[BadFile] = []
         sums, split_infos = {}, []
+        sizes: dict[str, dict[tuple[int, int], str]] = {}
         for split, results in self._split_generators(dl_manager).items():
-            sums[split] = np.zeros(3)
+            sums[split], sizes[split] = np.zeros(3), {}
             writer = _SplitWriter(self._get_filename_template(split_name=split))
             for result in results:
                 if not isinstance(result, Example):
                     bad.extend(result)
                 elif self.skip_bad_files or not bad:  # else nothing will be kept, and the rest is only checked
                     sums[split] += result.depth_sums
+                    sizes[split].setdefault(result.size, result.id)
                     writer.add(self.info.features.serialize_example(result.features()))
             if not (writer.num_examples or bad):
                 raise UserError(f"the {split} split of {self.name} has no samples: expected at least one image")
@@ -131,6 +133,10 @@ class ExampleBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  
             raise UserError(f"{self.name} has no sample without a bad file: nothing can be prepared")
         self.info.set_splits(tfds.core.SplitDict(split_infos))
         self.info.metadata.update(self._metadata(bad, sums))
+        # Of each size the id of a sample that has it.
+        self.info.metadata["sizes"] = {
+            split: [[*size, id] for size, id in found.items()] for split, found in sizes.items()
+        }
 
     def _log_download_bytes(self) -> None:
         """Nothing is downloaded, so TFDS's line about it stays away."""

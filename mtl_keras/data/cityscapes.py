@@ -143,8 +143,7 @@ def read_frame(frame: Frame, size: tuple[int, int] | None, depth_range: tuple[fl
     if size is not None and (size[0] < rgb.shape[0] or size[1] < rgb.shape[1]):
         size = min(size[0], rgb.shape[0]), min(size[1], rgb.shape[1])
         rgb = _area_average(rgb, size)
-        labels = None if labels is None else _resize(labels, size, Image.Resampling.NEAREST)
-        codes = None if codes is None else _nearest_16_bit(codes, size)
+        labels, codes = (None if array is None else _nearest(array, size) for array in (labels, codes))
     height, width = rgb.shape[:2]
     return Example(
         id=frame.id,
@@ -245,13 +244,7 @@ def _averaged_rows(array: np.ndarray, count: int) -> np.ndarray:
     return np.diff(sums[pixels] + covered * array[pixels], axis=0) * (count / height)
 
 
-def _resize(array: np.ndarray, size: tuple[int, int], resampling: Image.Resampling) -> np.ndarray:
-    return np.asarray(Image.fromarray(array).resize((size[1], size[0]), resampling))
-
-
-def _nearest_16_bit(codes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The pixel under each new pixel's centre, which is Pillow's rule for the labels too."""
-    rows, columns = (
-        ((np.arange(new) + 0.5) * old / new).astype(np.int64) for new, old in zip(size, codes.shape, strict=True)
-    )
-    return np.ascontiguousarray(codes[rows[:, None], columns])
+def _nearest(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The pixel under each new pixel's centre, on an edge the one behind it; Pillow's rounding differs by the mode."""
+    rows, columns = ((2 * np.arange(new) + 1) * old // (2 * new) for new, old in zip(size, array.shape, strict=True))
+    return np.ascontiguousarray(array[rows[:, None], columns])

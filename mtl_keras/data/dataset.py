@@ -4,7 +4,7 @@ import contextlib
 import errno
 import functools
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +36,18 @@ def telling_of_damage(path: str | Path) -> Iterator[None]:
         raise DamagedData(errno.EIO, f"{reason}: {mend}", str(path)) from error
 
 
+def no_split(name: str, split: str, splits: Iterable[str]) -> UserError:
+    """The error for a split that a dataset does not have."""
+    return UserError(f'{name} has no split "{split}": expected one of {", ".join(splits)}')
+
+
 class Dataset:
     """Random access to the samples of a split that TFDS has prepared.
 
     It needs no TensorFlow, can be pickled into worker processes, and reads from several threads at once.
+
+    `sizes` has, for each (height, width) among the split's images, the id of one that has it; it is empty where the
+    split was prepared before sizes were noted.
 
     Args:
         path: the prepared folder, `<prepared_dir>/<name>/<configuration>/<version>`.
@@ -60,12 +68,15 @@ class Dataset:
         with telling_of_damage(path):
             splits = self._builder.info.splits
             if split not in splits:
-                raise UserError(f'{self.name} has no split "{split}": expected one of {", ".join(splits)}')
+                raise no_split(self.name, split, splits)
             metadata = self._builder.info.metadata
             self.spec = DataSpec.from_dict(metadata["spec"])
             self.depth_encoding: str = metadata["depth_encoding"]
             self.measured_depth: dict[str, float] | None = metadata["measured_depth"]
             self.bad_files: list[tuple[str, str]] = [tuple(file) for file in metadata["bad_files"]]
+            self.sizes: dict[tuple[int, int], str] = {
+                (height, width): id for height, width, id in metadata.get("sizes", {}).get(split, ())
+            }
             self._length = splits[split].num_examples
             identity = "|".join([self.full_name, split, str(self._length), metadata["prepared"]])
             self.fingerprint = hashlib.sha256(identity.encode()).hexdigest()[:16]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import struct
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,12 @@ class Example:
     depth: bytes
     depth_scale: float
     depth_sums: tuple[int, float, float]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width), from the header of its labels."""
+        width, height = struct.unpack(">II", self.semseg[16:24])
+        return height, width
 
     def features(self) -> dict[str, Any]:
         """What TFDS stores."""

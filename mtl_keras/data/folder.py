@@ -194,9 +194,11 @@ def _matches(root: Path, pattern: str) -> raw_files.FilesById:
     """Files by what stands in the place of {id}, which may reach over folders."""
     before, after = pattern.split("{id}")
     folder = root / before.rpartition("/")[0]
-    expression = re.compile(re.escape(before) + "(.+)" + re.escape(after).replace(r"\*", "[^/]*"))
+    # Suffixes are written in either case.
+    ending = "(?i:" + re.escape(after).replace(r"\*", "[^/]*") + ")"
+    expression = re.compile(re.escape(before) + "(.+)" + ending, re.DOTALL)
     found = []
-    for path in folder.rglob("*") if folder.is_dir() else ():
+    for path in raw_files.every_path(folder) if folder.is_dir() else ():
         match = expression.fullmatch(path.relative_to(root).as_posix())
         if match and path.suffix.lower() in _IMAGE_SUFFIXES and not raw_files.is_hidden(path.relative_to(folder)):
             found.append((match[1], path))

@@ -90,6 +90,22 @@ def read_file(path: str | os.PathLike) -> bytes:
         raise BadFile(path, error.strerror or str(error)) from error
 
 
+def open_png(data: bytes, path: object) -> Image.Image:
+    """Opens a PNG file whose numbers mean something: JPEG would change them, and fewer than 8 bits of grey are scaled.
+
+    Raises:
+        BadFile: it is neither.
+    """
+    image = open_image(data, path)
+    if image.format != "PNG":
+        raise BadFile(path, f"{image.format}, expected PNG")
+    # The header's bits a pixel, and its kind of colours.
+    bits, colors = data[24:26]
+    if colors == 0 and bits < 8:
+        raise BadFile(path, f"{bits}-bit grey, expected 8 bits or more")
+    return image
+
+
 def require_mode(image: Image.Image, modes: tuple[str, ...], expected: str, path: object) -> None:
     """Refuses an image of another pixel mode.
 

@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import gc
+import itertools
 import logging
 import threading
 import time
@@ -107,6 +108,7 @@ class Loader(keras.utils.PyDataset):
                 f"{batch_size * process_count}: use a smaller batch size"
             )
         size = view.output_size(*dataset[0]["image"].shape[:2])
+        _check_sizes(dataset, view, batch_size)
         samples = open_cache(dataset, cache, folder=cache_dir)
         order = index_order(source, seed=seed, shuffle=shuffle)
         self._ids = process_batches(order, batch_size, process_index, process_count, list)
@@ -226,6 +228,22 @@ def _check_numbers(least: int, **numbers: Any) -> None:
     for name, number in numbers.items():
         if not isinstance(number, int | np.integer) or number < least:
             raise UserError(f"{name} {number}: expected a whole number, {least} or more")
+
+
+def _check_sizes(dataset: Dataset, view: View, batch_size: int) -> None:
+    """Refuses images that the view cannot cut, and those that make no common batch, before any is read."""
+    ids: dict[tuple[int, int], str] = {}
+    for size, id in dataset.sizes.items():
+        try:
+            ids.setdefault(view.output_size(*size), id)
+        except UserError as error:
+            raise UserError(f"{dataset.full_name} {dataset.split}, {id}: {error}") from None
+    if batch_size > 1 and len(ids) > 1:
+        some = " and ".join(f"{height}×{width} of {id}" for (height, width), id in itertools.islice(ids.items(), 2))
+        raise UserError(
+            f"{dataset.full_name} {dataset.split} has images of {len(ids)} sizes, such as {some}, which make no batch: "
+            "use a batch size of 1 (in training, --val_batch_size=1)"
+        )
 
 
 def _check_sharing(workers: int, process_index: int, process_count: int, cache: str) -> None:

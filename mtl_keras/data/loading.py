@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mtl_keras.data.dataset import Dataset, telling_of_damage
+from mtl_keras.data.dataset import Dataset, no_split, telling_of_damage
 from mtl_keras.data.folders import locked, remove_all
 from mtl_keras.data.spec import SPLITS
 from mtl_keras.errors import UserError
@@ -70,6 +70,10 @@ def load_splits(
     import tensorflow_datasets as tfds
 
     builder = make_builder(name, skip_bad_files=skip_bad_files, **arguments)
+    if not isinstance(builder, Path):
+        for split in splits or ():
+            if split not in (known := builder.jobs()):
+                raise no_split(builder.name, split, known)
     if before_preparing and not isinstance(builder, Path) and not _is_prepared(Path(builder.data_path)):
         before_preparing()
     path = _prepared(builder)

@@ -5,11 +5,12 @@ import dataclasses
 import hashlib
 import itertools
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
 import numpy as np
+from PIL import ExifTags
 
 from mtl_keras.data import images
 from mtl_keras.data.examples import Example, depth_sums, missing_depth, missing_semseg
@@ -160,6 +161,16 @@ def is_hidden(path: PurePath) -> bool:
     return any(part.startswith(".") for part in path.parts)
 
 
+def every_path(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
+    """All that lies in a folder and in the folders within, links to folders followed but for those that lead back."""
+    real = os.path.realpath(folder)
+    if real not in above:
+        for path in folder.iterdir():
+            yield path
+            if path.is_dir():
+                yield from every_path(path, above | {real})
+
+
 def natural_order(name: str) -> tuple[bool, int, str]:
     """Sorts numbered names by their numbers, 2 before 10, and others after them."""
     return (False, int(name), name) if name.isdecimal() else (True, 0, name)
@@ -169,12 +180,14 @@ def _read_rgb(path: Path) -> tuple[bytes, np.ndarray]:
     data = images.read_file(path)
     image = images.open_image(data, path)
     images.require_mode(image, ("RGB",), "8-bit RGB", path)
+    if (orientation := image.getexif().get(ExifTags.Base.Orientation, 1)) != 1:
+        raise BadFile(path, f"EXIF orientation {orientation}, which labels do not follow, expected upright pixels")
     return data, np.asarray(image)
 
 
 def _read_labels(path: Path, rules: FileRules) -> tuple[bytes, np.ndarray]:
     data = images.read_file(path)
-    image = images.open_image(data, path)
+    image = images.open_png(data, path)
     images.require_mode(image, ("L", "P"), "8-bit grey or palette", path)
     labels = np.asarray(image)
     check_labels(labels, rules.num_classes, path)
@@ -183,9 +196,7 @@ def _read_labels(path: Path, rules: FileRules) -> tuple[bytes, np.ndarray]:
 
 def _read_depth(path: Path, rules: FileRules) -> tuple[bytes, np.ndarray]:
     data = images.read_file(path)
-    image = images.open_image(data, path)
-    if image.format != "PNG":
-        raise BadFile(path, f"{image.format}, expected PNG")
+    image = images.open_png(data, path)
     if rules.depth_encoding == "inverse":
         images.require_mode(image, ("L",), "8-bit grey", path)
     else:

@@ -37,7 +37,8 @@ class TrainView:
         window_scaling: the window's sides are drawn between 1/(1 + s) and 1 + s times the crop's, evenly in the
             logarithm; 0 is off.
         tilt: the window is turned by up to this many degrees; 0 is off.
-        corner_wiggle: each corner of the window moves by up to this fraction of its sides; 0 is off.
+        corner_wiggle: each corner of the window moves by up to this fraction of its sides; 0 is off, and by more than
+            a quarter the window could fold.
         horizontal_flip: mirrors a sample with probability 1/2.
         photometric_jitter: brightness, contrast and saturation change by up to this fraction; 0 is off.
         scale_depth: metric depth follows the zoom of `window_scaling`: what looks twice as large is half as far.
@@ -57,7 +58,7 @@ class TrainView:
     def __post_init__(self):
         if not is_size(self.crop):
             raise UserError(f"crop {self.crop}: expected height and width in whole pixels, each at least 1")
-        for name, most in (("window_scaling", 8), ("tilt", 180), ("corner_wiggle", 0.4), ("photometric_jitter", 1)):
+        for name, most in (("window_scaling", 8), ("tilt", 180), ("corner_wiggle", 0.25), ("photometric_jitter", 1)):
             if not 0 <= getattr(self, name) <= most:
                 raise UserError(f"{name} {getattr(self, name)}: expected 0 (off) to {most}")
 

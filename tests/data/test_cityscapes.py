@@ -247,3 +247,66 @@ def test_a_folder_without_cityscapes_says_where_it_comes_from(tmp_path):
     (tmp_path / "gtFine_trainvaltest.zip").write_bytes(b"half a download")
     with pytest.raises(UserError, match="download it again"):
         data.load("cityscapes", "train", data_dir=tmp_path, prepared_dir=tmp_path)
+
+
+def test_links_to_folders_are_followed_and_links_to_nothing_are_named(tree, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    (tree / "gtFine" / "train").rename(elsewhere)
+    (tree / "gtFine" / "train").symlink_to(elsewhere)
+    # One that leads back must not be followed for ever.
+    (elsewhere / "ulm" / "back").symlink_to(elsewhere)
+    train = data.load("cityscapes", "train", data_dir=tree, prepared_dir=tmp_path / "prepared")
+    assert all((train[index]["semseg"] != 255).any() for index in range(len(train)))
+    (image,) = (tree / "leftImg8bit" / "val").rglob("*.png")
+    image.unlink()
+    image.symlink_to(tmp_path / "nothing.png")
+    with pytest.raises(UserError, match=rf"{image.name}: No such file"):
+        data.load("cityscapes", "val", data_dir=tree, prepared_dir=tmp_path / "prepared")
+
+
+def test_a_tree_is_completed_by_the_archive_beside_it(tree, tmp_path):
+    with zipfile.ZipFile(tree / "gtFine_trainvaltest.zip", "w") as archive:
+        for path in sorted((tree / "gtFine").rglob("*.png")):
+            archive.write(path, path.relative_to(tree))
+            if path.parts[-3] == "train":
+                path.unlink()
+    train = data.load("cityscapes", "train", data_dir=tree, prepared_dir=tmp_path / "prepared")
+    for index in range(len(train)):
+        np.testing.assert_array_equal(train[index]["semseg"], original_labels(tree, train.id(index)))
+
+
+def original_labels(root, name):
+    with zipfile.ZipFile(root / "gtFine_trainvaltest.zip") as archive:
+        file = archive.open(f"gtFine/train/{name.split('_')[0]}/{name}_gtFine_labelIds.png")
+        return train_id_table()[np.asarray(Image.open(file))]
+
+
+def test_a_damaged_lzma_archive_is_named(tree, tmp_path):
+    with zipfile.ZipFile(tree / "camera_trainvaltest.zip", "w", zipfile.ZIP_LZMA) as archive:
+        for path in sorted((tree / "camera").rglob("*.json")):
+            archive.write(path, path.relative_to(tree))
+            path.unlink()
+        first = archive.infolist()[0]
+    path = tree / "camera_trainvaltest.zip"
+    content = bytearray(path.read_bytes())
+    begin = first.header_offset + 30 + len(first.filename) + 10
+    content[begin : begin + 40] = bytes(40)
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="damaged archive"):
+        data.load("cityscapes", "train", data_dir=tree, prepared_dir=tmp_path / "prepared")
+
+
+@pytest.mark.parametrize("size", [(48, 96), (40, 50), (33, 127)])
+def test_labels_and_disparity_are_taken_from_the_same_pixels_at_any_ratio(tree, tmp_path, size):
+    """Each pixel's label says where it is, and so does its disparity."""
+    places = np.arange(SIZE[0] * SIZE[1]).reshape(SIZE)
+    (label,) = (tree / "gtFine" / "val").rglob("*.png")
+    (disparity,) = (tree / "disparity" / "val").rglob("*.png")
+    Image.fromarray((places % 19).astype(np.uint8)).save(
+        label.with_name(label.name.replace("labelIds", "labelTrainIds"))
+    )
+    label.unlink()
+    Image.fromarray((places + 1).astype(np.uint16)).save(disparity)
+    source = {"data_dir": tree, "prepared_dir": tmp_path / "prepared"}
+    sample = data.load("cityscapes", "val", **source, image_size=size)[0]
+    np.testing.assert_array_equal(sample["semseg"], (sample["depth_codes"].astype(int) - 1) % 19)

@@ -1,6 +1,8 @@
 import json
 import shutil
+import struct
 import tomllib
+import zlib
 
 import numpy as np
 import pytest
@@ -161,3 +163,68 @@ def test_depth_that_does_not_vary_can_be_normalised(harbour, tmp_path):
 def test_a_description_is_needed(tmp_path):
     with pytest.raises(UserError, match="expected one dataset.toml or dataset.json"):
         data.load("folder", "train", data_dir=tmp_path, prepared_dir=tmp_path)
+
+
+def test_suffixes_may_be_in_capitals_and_names_hold_any_character(harbour, tmp_path):
+    for file in sorted((harbour / "truth").rglob("*.png")):
+        file.rename(file.with_suffix(".PNG"))
+    for kind, ending in (("photos", "_cam0.jpg"), ("truth", "_classes.PNG"), ("lidar", ".png")):
+        (harbour / kind / "val" / f"dock{ending}").rename(harbour / kind / "val" / f"do\nck{ending}")
+    both = data.load_splits("folder", data_dir=harbour, prepared_dir=tmp_path / "prepared")
+    assert (len(both["train"]), len(both["val"])) == (3, 1)
+    for dataset in both.values():
+        assert all((dataset[index]["semseg"] != 255).any() for index in range(len(dataset)))
+
+
+def _as_jpeg(path):
+    Image.open(path).save(path, format="JPEG")
+
+
+def _with_four_bits(path):
+    Image.open(path).point(lambda number: number % 3).save(path)
+    rows = (np.asarray(Image.open(path)) % 3).tolist()
+    scanlines = b"".join(b"\0" + bytes(16 * a + b for a, b in zip(row[::2], row[1::2], strict=True)) for row in rows)
+    header = struct.pack(">IIBBBBB", len(rows[0]), len(rows), 4, 0, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(scanlines)), (b"IEND", b"")]
+    made = [struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in chunks]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(made))
+
+
+def _turned(path):
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.open(path).save(path, exif=exif)
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "reason"),
+    [
+        ("truth/train/dock_classes.png", _as_jpeg, "JPEG, expected PNG"),
+        ("truth/train/dock_classes.png", _with_four_bits, "4-bit grey, expected 8 bits"),
+        ("photos/train/dock_cam0.jpg", _turned, "EXIF orientation 3"),
+    ],
+)
+def test_files_whose_pixels_are_not_what_they_seem_are_named(harbour, tmp_path, file, damage, reason):
+    damage(harbour / file)
+    with pytest.raises(UserError, match=f"{(harbour / file).name}: {reason}"):
+        data.load("folder", "train", data_dir=harbour, prepared_dir=tmp_path / "prepared")
+
+
+def test_a_split_that_is_not_there_is_told_before_anything_is_prepared(harbour, tmp_path):
+    with pytest.raises(UserError, match='folder has no split "test": expected one of train, val'):
+        data.load_splits("folder", ("train", "test"), data_dir=harbour, prepared_dir=tmp_path / "prepared")
+    assert not list((tmp_path / "prepared").rglob("dataset_info.json"))
+
+
+def test_sizes_that_cannot_be_trained_on_are_told_before_a_step_with_a_file_that_has_them(harbour, tmp_path):
+    image = np.zeros((20, 96, 3), np.uint8)
+    Image.fromarray(image).save(harbour / "photos/train/tiny_cam0.jpg")
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(harbour / "photos/val/wide_cam0.jpg")
+    splits = data.load_splits("folder", ("train", "val"), data_dir=harbour, prepared_dir=tmp_path / "prepared")
+    assert splits["train"].sizes.keys() == {(40, 64), (20, 96)} and splits["train"].sizes[20, 96] == "tiny"
+    with pytest.raises(UserError, match=r"train, tiny: the image is 20×96 px, smaller than the crop"):
+        data.Loader(splits["train"], 2, data.TrainView((32, 32)))
+    with pytest.raises(UserError, match=r"2 sizes, such as 32×64 of dock and 64×64 of wide.*--val_batch_size=1"):
+        data.Loader(splits["val"], 2, data.EvalView(), shuffle=False, drop_remainder=False)
+    with data.Loader(splits["val"], 1, data.EvalView(), shuffle=False, drop_remainder=False) as one_by_one:
+        assert [one_by_one[step][0].shape[1:3] for step in range(2)] == [(32, 64), (64, 64)]
