@@ -29,7 +29,7 @@ from mtl_keras.data.depth_encoding import ENCODINGS, RANGE_RULE, SCALE_RULE, is_
 from mtl_keras.data.examples import Example
 from mtl_keras.data.images import BadFile
 from mtl_keras.data.raw_files import FileRules, RawSample
-from mtl_keras.data.spec import CITYSCAPES_COLORS, IGNORE_LABEL, SPLITS, Color, DataSpec, color_of
+from mtl_keras.data.spec import CITYSCAPES_COLORS, IGNORE_LABEL, SPLITS, Color, DataSpec, numbered_color
 from mtl_keras.errors import UserError, first_line, on_one_line
 from mtl_keras.files import as_tuples, read_values
 
@@ -167,11 +167,8 @@ class Folder(ExampleBuilder):
 
 
 def default_palette(classes: Sequence[str]) -> tuple[Color, ...]:
-    """Colours for classes that were given none: Cityscapes' own where the name is known, else evenly spaced hues."""
-    return tuple(
-        CITYSCAPES_COLORS.get(name) or color_of(index / len(classes), 0.65, 0.9 - 0.25 * (index % 2))
-        for index, name in enumerate(classes)
-    )
+    """Colours for classes that were given none: Cityscapes' own where the name is known, else spread hues."""
+    return tuple(CITYSCAPES_COLORS.get(name) or numbered_color(index) for index, name in enumerate(classes))
 
 
 def _find_samples(root: Path, facts: Description, split: str) -> list[RawSample]:

@@ -94,16 +94,14 @@ class DataSpec:
 MINISCAPES = DataSpec("miniscapes")
 
 
-def color_of(hue: float, saturation: float, value: float) -> Color:
-    """RGB 0–255 of a hue, a saturation and a value, all 0–1."""
-    red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
+def numbered_color(index: int) -> Color:
+    """RGB 0–255 of a class without a colour: the golden ratio keeps neighbours far apart, however many there are."""
+    red, green, blue = colorsys.hsv_to_rgb((index * 0.618034) % 1.0, 0.65, 0.9)
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def numbered_classes(num_classes: int) -> DataSpec:
     """A spec for classes that have no names, in colours spread around the wheel; depth as in Miniscapes."""
-    # The golden ratio keeps neighbours far apart, however many there are.
-    hues = [(index * 0.618034) % 1.0 for index in range(num_classes)]
-    palette = tuple(color_of(hue, 0.65, 0.9) for hue in hues)
+    palette = tuple(map(numbered_color, range(num_classes)))
     names = tuple(f"class {index}" for index in range(num_classes))
     return dataclasses.replace(MINISCAPES, name="numbered", classes=names, palette=palette)
