@@ -109,10 +109,14 @@ class SILogRMSE(keras.metrics.Metric):
         y_pred = with_channel(y_pred)
         pixels = ops.sum(ops.cast(valid, "float32"), axis=(1, 2, 3), keepdims=True)
         errors = _log(y_pred) - _log(depth)
-        # Two passes: mean(d²) − mean(d)² loses all its digits in float32 where the mean is large.
-        means = ops.sum(ops.where(valid, errors, 0.0), axis=(1, 2, 3), keepdims=True) / ops.maximum(pixels, 1.0)
-        squares = ops.where(valid, ops.square(errors - means), 0.0)
-        variances = ops.sum(squares, axis=(1, 2, 3), keepdims=True) / ops.maximum(pixels, 1.0)
+        # Two passes: mean(d²) − mean(d)² loses all its digits in float32 where the mean is large. What rounding
+        # takes off the mean is the deviations' mean.
+        count = ops.maximum(pixels, 1.0)
+        means = ops.sum(ops.where(valid, errors, 0.0), axis=(1, 2, 3), keepdims=True) / count
+        deviations = ops.where(valid, errors - means, 0.0)
+        rounding = ops.sum(deviations, axis=(1, 2, 3), keepdims=True) / count
+        squares = ops.sum(ops.square(deviations), axis=(1, 2, 3), keepdims=True) / count
+        variances = ops.maximum(squares - ops.square(rounding), 0.0)
         self.total.assign_add(100.0 * ops.sum(ops.sqrt(variances)))
         self.images.assign_add(ops.sum(ops.cast(pixels > 0, "float32")))
 
