@@ -1,7 +1,7 @@
 """Has JAX' compiler for CPUs leave products and sums to its own kernels.
 
 XLA hands them to YNNPACK, where the gradients of the widest convolutions' kernels take four times as long, and with
-them a training step a fifth longer (BUILD_NOTES.md, "Measured"; of sums, github.com/jax-ml/jax/issues/37465).
+them a training step a fifth longer (BUILD_NOTES.md, "Decisions"; of sums, github.com/jax-ml/jax/issues/37465).
 """
 
 import importlib.metadata
