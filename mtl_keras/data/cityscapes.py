@@ -7,7 +7,6 @@ It reads the official archives, or the trees that they unpack to:
 import dataclasses
 import functools
 import json
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from PIL import Image
 from mtl_keras.data import images, raw_files
 from mtl_keras.data.archives import SourceFile, find_files
 from mtl_keras.data.builder import ExampleBuilder
-from mtl_keras.data.depth_encoding import RANGE_RULE, SCALE_RULE, is_range, is_scale
+from mtl_keras.data.depth_encoding import RANGE_RULE, is_range, is_scale
 from mtl_keras.data.examples import Example, depth_sums, missing_depth, missing_semseg
 from mtl_keras.data.images import BadFile
 from mtl_keras.data.spec import CITYSCAPES_COLORS, IGNORE_LABEL, SPLITS, DataSpec
@@ -130,7 +129,7 @@ def read_frame(frame: Frame, size: tuple[int, int] | None, depth_range: tuple[fl
         The example, or all bad files of the frame.
     """
     bad = raw_files.shared_id(frame.id, frame.same_id)
-    rgb = raw_files.attempt(bad, _read_rgb, frame.image)
+    rgb = raw_files.attempt(bad, lambda file: images.read_rgb(file.read(), file), frame.image)
     label_file = frame.label_ids or frame.train_ids
     labels = raw_files.attempt(bad, _read_labels, label_file, label_file is frame.label_ids) if label_file else None
     codes = raw_files.attempt(bad, _read_disparity, frame.disparity) if frame.disparity else None
@@ -187,16 +186,8 @@ def _find_frames(files: dict[str, SourceFile], split: str) -> list[Frame]:
     ]
 
 
-def _read_rgb(file: SourceFile) -> np.ndarray:
-    image = images.open_image(file.read(), file)
-    images.require_mode(image, ("RGB",), "8-bit RGB", file)
-    return np.asarray(image)
-
-
 def _read_labels(file: SourceFile, are_label_ids: bool) -> np.ndarray:
-    image = images.open_image(file.read(), file)
-    images.require_mode(image, ("L", "P"), "8-bit grey or palette", file)
-    labels = np.asarray(image)
+    labels = images.read_labels(file.read(), file)
     if not are_label_ids:
         raw_files.check_labels(labels, len(CITYSCAPES_COLORS), file)
         return labels
@@ -205,7 +196,7 @@ def _read_labels(file: SourceFile, are_label_ids: bool) -> np.ndarray:
 
 
 def _read_disparity(file: SourceFile) -> np.ndarray:
-    image = images.open_image(file.read(), file)
+    image = images.open_png(file.read(), file)
     images.require_mode(image, raw_files.GREY_16, "16-bit grey", file)
     return images.pixels(image)
 
@@ -216,14 +207,13 @@ def _read_camera(frame: Frame) -> float:
         raise BadFile(frame.disparity, "no camera file, expected camera/…_camera.json beside it")
     try:
         camera = json.loads(frame.camera.read())
-        scale = float(camera["extrinsic"]["baseline"]) * float(camera["intrinsic"]["fx"])
-    except OverflowError:
-        scale = math.inf  # of a whole number too large for a float
+        baseline, fx = camera["extrinsic"]["baseline"], camera["intrinsic"]["fx"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BadFile(frame.camera, "no JSON with extrinsic.baseline and intrinsic.fx") from error
-    if not is_scale(scale):
-        raise BadFile(frame.camera, f"baseline · fx is {scale}, expected {SCALE_RULE}")
-    return scale
+    if not (is_scale(baseline) and is_scale(fx) and is_scale(baseline * fx)):
+        reason = f"extrinsic.baseline is {baseline!r:.40} and intrinsic.fx {fx!r:.40}, expected positive numbers"
+        raise BadFile(frame.camera, reason)
+    return baseline * fx
 
 
 def _area_average(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:

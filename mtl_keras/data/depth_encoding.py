@@ -30,7 +30,8 @@ RANGE_RULE = "two rising numbers of metres, finite and greater than 0"
 
 def is_scale(value: Any) -> bool:
     """Whether a value follows `SCALE_RULE`."""
-    return isinstance(value, int | float | np.integer | np.floating) and bool(_LEAST <= value <= _GREATEST)
+    is_number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    return is_number and bool(_LEAST <= value <= _GREATEST)
 
 
 def is_range(limits: Any) -> bool:

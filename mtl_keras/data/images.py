@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from mtl_keras.errors import on_one_line
 
@@ -104,6 +104,30 @@ def open_png(data: bytes, path: object) -> Image.Image:
     if colors == 0 and bits < 8:
         raise BadFile(path, f"{bits}-bit grey, expected 8 bits or more")
     return image
+
+
+def read_rgb(data: bytes, path: object) -> np.ndarray:
+    """Decodes an image that labels can lie on: (H, W, 3) uint8.
+
+    Raises:
+        BadFile: it is not 8-bit RGB, or is to be turned for display, which labels do not follow.
+    """
+    image = open_image(data, path)
+    require_mode(image, ("RGB",), "8-bit RGB", path)
+    if (orientation := image.getexif().get(ExifTags.Base.Orientation, 1)) != 1:
+        raise BadFile(path, f"EXIF orientation {orientation}, which labels do not follow, expected upright pixels")
+    return np.asarray(image)
+
+
+def read_labels(data: bytes, path: object) -> np.ndarray:
+    """Decodes the numbers of a label image: (H, W) uint8.
+
+    Raises:
+        BadFile: it is not a PNG file in 8-bit grey or with a palette.
+    """
+    image = open_png(data, path)
+    require_mode(image, ("L", "P"), "8-bit grey or palette", path)
+    return np.asarray(image)
 
 
 def require_mode(image: Image.Image, modes: tuple[str, ...], expected: str, path: object) -> None:

@@ -10,8 +10,6 @@ from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
 import numpy as np
-from PIL import ExifTags
-
 from mtl_keras.data import images
 from mtl_keras.data.examples import Example, depth_sums, missing_depth, missing_semseg
 from mtl_keras.data.images import BadFile
@@ -178,18 +176,11 @@ def natural_order(name: str) -> tuple[bool, int, str]:
 
 def _read_rgb(path: Path) -> tuple[bytes, np.ndarray]:
     data = images.read_file(path)
-    image = images.open_image(data, path)
-    images.require_mode(image, ("RGB",), "8-bit RGB", path)
-    if (orientation := image.getexif().get(ExifTags.Base.Orientation, 1)) != 1:
-        raise BadFile(path, f"EXIF orientation {orientation}, which labels do not follow, expected upright pixels")
-    return data, np.asarray(image)
+    return data, images.read_rgb(data, path)
 
 
 def _read_labels(path: Path, rules: FileRules) -> tuple[bytes, np.ndarray]:
-    data = images.read_file(path)
-    image = images.open_png(data, path)
-    images.require_mode(image, ("L", "P"), "8-bit grey or palette", path)
-    labels = np.asarray(image)
+    labels = images.read_labels(images.read_file(path), path)
     check_labels(labels, rules.num_classes, path)
     return images.encode_png(labels), labels
 

@@ -208,14 +208,38 @@ def test_bad_frames_are_listed(tree, tmp_path):
         assert sum(part in line for line in lines) == 1
 
 
-@pytest.mark.parametrize("baseline", [10**400, 1e-300, 1e200, -0.2, "NaN"])
-def test_cameras_that_give_no_usable_scale_are_listed(tree, tmp_path, baseline):
+@pytest.mark.parametrize(
+    ("baseline", "fx"),
+    [(10**400, 2262.5), (1e-300, 2262.5), (1e200, 2262.5), (-0.2, -2262.5), ("NaN", 2262.5), ("true", 2262.5)]
+    + [('"0.2"', 2262.5), (0.2, "[2262.5]"), (1e20, 1e20)],
+)
+def test_cameras_that_give_no_usable_scale_are_listed(tree, tmp_path, baseline, fx):
     camera = tree / "camera" / "train" / "bonn" / "bonn_000000_000019_camera.json"
-    camera.write_text(f'{{"extrinsic": {{"baseline": {baseline}}}, "intrinsic": {{"fx": 2262.52}}}}')
+    camera.write_text(f'{{"extrinsic": {{"baseline": {baseline}}}, "intrinsic": {{"fx": {fx}}}}}')
     with pytest.raises(UserError) as error:
         data.load("cityscapes", "train", data_dir=tree, prepared_dir=tmp_path / "prepared")
     _, *lines = str(error.value).splitlines()
-    assert len(lines) == 1 and str(camera) in lines[0] and "baseline · fx is" in lines[0]
+    assert len(lines) == 1 and str(camera) in lines[0] and "expected positive numbers" in lines[0]
+
+
+def test_files_whose_pixels_are_not_what_they_seem_are_listed(tree, tmp_path):
+    bonn = "train/bonn/bonn_000000_000019"
+    image, labels, disparity = (
+        tree / folder / f"{bonn}_{kind}.png"
+        for folder, kind in (("leftImg8bit", "leftImg8bit"), ("gtFine", "gtFine_labelIds"), ("disparity", "disparity"))
+    )
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.open(image).save(image, exif=exif)
+    Image.open(labels).save(labels, format="JPEG")
+    Image.open(disparity).convert("L").save(disparity)
+    with pytest.raises(UserError) as error:
+        data.load("cityscapes", "train", data_dir=tree, prepared_dir=tmp_path / "prepared")
+    _, *lines = str(error.value).splitlines()
+    reasons = ((image, "EXIF orientation 3"), (labels, "JPEG, expected PNG"), (disparity, "expected 16-bit grey"))
+    assert len(lines) == 3
+    for path, reason in reasons:
+        assert [line for line in lines if str(path) in line and reason in line]
 
 
 def test_frames_that_share_an_id_are_listed(tree, tmp_path):
