@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import logging
 from typing import Any
 
 import keras
@@ -13,6 +14,8 @@ from mtl_keras.errors import UserError
 from mtl_keras.model import MultiTaskModel
 from trainers import devices
 from trainers.config import RunConfig
+
+logger = logging.getLogger(__name__)
 
 VIEW_OPTIONS = tuple(field.name for field in dataclasses.fields(data.TrainView))
 
@@ -37,6 +40,10 @@ def make_splits(config: RunConfig, parallel: backend.Parallel) -> Splits:
     check = functools.partial(make_model, config, None)
     splits = data.load_splits(config.dataset, ("train", "val"), before_preparing=check, **config.source)
     train, val = splits.values()
+    for task in ("semseg", "depth"):
+        for split, loss in ((train, "nothing is learned of it"), (val, "its metrics are NaN")):
+            if task not in split.tasks:
+                logger.warning("%s %s has no %s label at all: %s", split.name, split.split, task, loss)
     if len(train) < config.batch_size:
         raise UserError(f"batch_size: {config.batch_size} is more than the {len(train)} training images; give less")
     count = backend.process_count()

@@ -109,17 +109,16 @@ class ExampleBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  
         """Writes every split into the incomplete folder that TFDS renames when this returns."""
         del download_config
         bad: list[BadFile] = []
-        sums, split_infos = {}, []
-        sizes: dict[str, dict[tuple[int, int], str]] = {}
+        tallies: dict[str, _Tally] = {}
+        split_infos = []
         for split, results in self._split_generators(dl_manager).items():
-            sums[split], sizes[split] = np.zeros(3), {}
+            tallies[split] = _Tally()
             writer = _SplitWriter(self._get_filename_template(split_name=split))
             for result in results:
                 if not isinstance(result, Example):
                     bad.extend(result)
                 elif self.skip_bad_files or not bad:  # else nothing will be kept, and the rest is only checked
-                    sums[split] += result.depth_sums
-                    sizes[split].setdefault(result.size, result.id)
+                    tallies[split].add(result)
                     writer.add(self.info.features.serialize_example(result.features()))
             if not (writer.num_examples or bad):
                 raise UserError(f"the {split} split of {self.name} has no samples: expected at least one image")
@@ -132,11 +131,7 @@ class ExampleBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  
         if not split_infos:
             raise UserError(f"{self.name} has no sample without a bad file: nothing can be prepared")
         self.info.set_splits(tfds.core.SplitDict(split_infos))
-        self.info.metadata.update(self._metadata(bad, sums))
-        # Of each size the id of a sample that has it.
-        self.info.metadata["sizes"] = {
-            split: [[*size, id] for size, id in found.items()] for split, found in sizes.items()
-        }
+        self.info.metadata.update(self._metadata(bad, tallies))
 
     def _log_download_bytes(self) -> None:
         """Nothing is downloaded, so TFDS's line about it stays away."""
@@ -144,9 +139,9 @@ class ExampleBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  
     def _log_download_done(self) -> None:
         logger.info("%s is prepared in %s", self.info.full_name, self.data_dir)
 
-    def _metadata(self, bad: list[BadFile], sums: dict[str, np.ndarray]) -> dict[str, Any]:
+    def _metadata(self, bad: list[BadFile], tallies: dict[str, "_Tally"]) -> dict[str, Any]:
         spec = self.data_spec().to_dict()
-        count, total, squares = sums.get("train", next(iter(sums.values())))
+        count, total, squares = tallies.get("train", next(iter(tallies.values()))).depth_sums
         measured = None
         if count:
             mean = total / count
@@ -159,9 +154,25 @@ class ExampleBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  
             "depth_encoding": self.depth_encoding(),
             "measured_depth": measured,
             "bad_files": [[file.path, file.reason] for file in bad],
+            "sizes": {split: [[*size, id] for size, id in tally.sizes.items()] for split, tally in tallies.items()},
+            "tasks": {split: sorted(tally.tasks) for split, tally in tallies.items()},
             # Tells a cache of decoded samples that the data was prepared anew.
             "prepared": datetime.datetime.now(datetime.UTC).isoformat(),
         }
+
+
+class _Tally:
+    """What the samples of a split come to: sums of depth, the id of one of each size, and the tasks with labels."""
+
+    def __init__(self):
+        self.depth_sums = np.zeros(3)
+        self.sizes: dict[tuple[int, int], str] = {}
+        self.tasks: set[str] = set()
+
+    def add(self, example: Example) -> None:
+        self.depth_sums += example.depth_sums
+        self.sizes.setdefault(example.size, example.id)
+        self.tasks |= example.tasks
 
 
 class _Info(tfds.core.DatasetInfo):

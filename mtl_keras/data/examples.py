@@ -41,6 +41,12 @@ class Example:
         width, height = struct.unpack(">II", self.semseg[16:24])
         return height, width
 
+    @property
+    def tasks(self) -> set[str]:
+        """What it has a label of, "semseg" and "depth"; an image that is all ignore or all invalid is none."""
+        has = {"semseg": self.semseg != missing_semseg(*self.size), "depth": self.depth_sums[0] > 0}
+        return {task for task, is_there in has.items() if is_there}
+
     def features(self) -> dict[str, Any]:
         """What TFDS stores."""
         return {

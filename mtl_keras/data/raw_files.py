@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
 import numpy as np
+
 from mtl_keras.data import images
 from mtl_keras.data.examples import Example, depth_sums, missing_depth, missing_semseg
 from mtl_keras.data.images import BadFile

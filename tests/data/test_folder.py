@@ -210,6 +210,13 @@ def test_files_whose_pixels_are_not_what_they_seem_are_named(harbour, tmp_path, 
         data.load("folder", "train", data_dir=harbour, prepared_dir=tmp_path / "prepared")
 
 
+def test_a_split_knows_what_it_has_any_label_of(harbour, tmp_path):
+    shutil.rmtree(harbour / "lidar/train")
+    Image.fromarray(np.full((40, 64), 255, np.uint8)).save(harbour / "truth/val/dock_classes.png")
+    splits = data.load_splits("folder", ("train", "val"), data_dir=harbour, prepared_dir=tmp_path / "prepared")
+    assert splits["train"].tasks == ("semseg",) and splits["val"].tasks == ("depth",)
+
+
 def test_a_split_that_is_not_there_is_told_before_anything_is_prepared(harbour, tmp_path):
     with pytest.raises(UserError, match='folder has no split "test": expected one of train, val'):
         data.load_splits("folder", ("train", "test"), data_dir=harbour, prepared_dir=tmp_path / "prepared")

@@ -1,0 +1,25 @@
+"""What a run is told of its data before it begins."""
+
+import logging
+import shutil
+
+from mtl_keras.backend import Parallel
+from tests.data.conftest import write_miniscapes
+from trainers.assemble import make_splits
+from trainers.config import RunConfig
+
+
+def test_a_task_that_has_no_label_at_all_is_told(tmp_path, caplog):
+    source = tmp_path / "source"
+    write_miniscapes(source, {"train": 4, "val": 2, "test": 1}, size=(64, 96))
+    shutil.rmtree(source / "train" / "depth")
+    shutil.rmtree(source / "val" / "semseg")
+    places = {"data_dir": str(source), "prepared_dir": str(tmp_path / "prepared"), "crop": (32, 64), "batch_size": 2}
+    small = {"arch": "joint", "encoder": "resnet18", "aspp": False, "skip": False}
+    with caplog.at_level(logging.WARNING, "trainers.assemble"):
+        make_splits(RunConfig(dataset="miniscapes", **small, **places), Parallel())
+    told = [record.getMessage() for record in caplog.records if record.name == "trainers.assemble"]
+    assert told == [
+        "miniscapes val has no semseg label at all: its metrics are NaN",
+        "miniscapes train has no depth label at all: nothing is learned of it",
+    ]
