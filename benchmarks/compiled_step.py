@@ -52,7 +52,8 @@ gpu_device_info {
   device_memory_size: 84929347584
 }
 """
-BYTES = {"pred": 1, "u8": 1, "s8": 1, "bf16": 2, "f16": 2, "f32": 4, "s32": 4, "u32": 4, "f64": 8, "s64": 8, "u64": 8}
+BYTES = {"pred": 1, "u8": 1, "s8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2}
+BYTES |= {"f32": 4, "s32": 4, "u32": 4, "f64": 8, "s64": 8, "u64": 8}
 # What moves no bytes by itself.
 FREE = {"parameter", "constant", "bitcast", "tuple", "get-tuple-element"}
 

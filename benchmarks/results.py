@@ -155,14 +155,17 @@ def startup(name: str, result: Result) -> str:
 
 def metrics_cost(name: str, result: Result) -> str:
     del name
-    head = ["", "metrics, of a step", "lowest", "highest", "validation step over training step"]
+    head = ["", "metrics alone, of a step", "a step with them over one without", "lowest", "highest"]
+    head += ["validation step over training step"]
     rows = []
     for who, cost in result["costs"].items():
-        shares = [f"{100 * cost[key]:.1f} %" if key in cost else "" for key in ("share_of_step", "lowest", "highest")]
+        keys = ("alone", "share_of_step", "lowest", "highest")
+        shares = [f"{100 * cost[key]:.1f} %" for key in keys]
         rows.append([who, *shares, f"{cost['validation_over_step']:.2f}"])
     said = (
-        "\nThe metrics' share is a turn with them over its neighbour without, less 1. Where the lowest is below 0 and\n"
-        "the highest above, it cannot be told from noise.\n"
+        "\nAlone, the metrics are a program of their own, of made-up predictions. The second figure is a turn with\n"
+        "them over its neighbour without, less 1; where the lowest is below 0 and the highest above, it cannot be\n"
+        "told from noise.\n"
     )
     return table(head, rows) + said
 

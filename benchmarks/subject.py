@@ -5,6 +5,8 @@ reads, such as `{"do": "train", "steps": 3}`, with a line of its own. Whatever e
 """
 
 import abc
+import functools
+import importlib
 import json
 import os
 import resource
@@ -44,6 +46,10 @@ class Subject(abc.ABC):
 
     def evaluate(self, steps: int) -> None:
         """Validates on so many batches, and waits for the last."""
+        raise NotImplementedError
+
+    def measure(self, steps: int) -> None:
+        """Updates the metrics of so many batches' predictions, made up, and waits for the last."""
         raise NotImplementedError
 
     @abc.abstractmethod
@@ -109,6 +115,41 @@ class Keras(Subject):
     def evaluate(self, steps: int) -> None:
         batches = ((self.images, self.labels) for _ in range(steps))
         self.model.evaluate(batches, steps=steps, verbose=0)
+
+    def measure(self, steps: int) -> None:
+        import keras
+
+        variables = [variable.value for variable in self.model.metrics_variables]
+        for _ in range(steps):
+            variables = self.update_metrics(variables, *self.measured)
+        for variable in variables:
+            keras.ops.convert_to_numpy(variable)
+
+    @functools.cached_property
+    def measured(self):
+        """Labels and made-up predictions, on the device."""
+        import keras
+
+        shape = (*self.images.shape[:-1], self.model.spec.num_classes)
+        rng = np.random.default_rng(0)
+        predictions = {"semseg": rng.random(shape, np.float32), "depth": 300 * rng.random((*shape[:-1], 1), np.float32)}
+        return keras.tree.map_structure(keras.ops.convert_to_tensor, (self.labels, predictions))
+
+    @functools.cached_property
+    def update_metrics(self):
+        """A compiled function from the metrics' variables, labels and predictions to the variables after them."""
+        import keras
+
+        def update(values, labels, predictions):
+            variables = self.model.metrics_variables
+            with keras.StatelessScope(zip(variables, values, strict=True)) as scope:
+                self.model.miou.update_state(labels["semseg"], predictions["semseg"])
+                self.model.silog.update_state(labels["depth"], predictions["depth"])
+            return [scope.get_current_value(variable) for variable in variables]
+
+        library = importlib.import_module(keras.backend.backend())
+        compiled = {"jax": "jit", "tensorflow": "function"}.get(library.__name__)
+        return getattr(library, compiled)(update) if compiled else library.no_grad()(update)
 
     def infer(self, steps: int) -> None:
         for _ in range(steps):
@@ -274,7 +315,7 @@ def _median_seconds(work, repeats: int) -> float:
 def answer(subject: Subject, message: dict[str, Any]) -> dict[str, Any]:
     """Does what a message asks, and tells the seconds it took or what was measured."""
     begin = time.perf_counter()
-    if message["do"] in ("train", "infer", "evaluate"):
+    if message["do"] in ("train", "infer", "evaluate", "measure"):
         getattr(subject, message["do"])(message["steps"])
     elif message["do"] == "matmul":
         seconds = subject.matmul_seconds()

@@ -13,7 +13,7 @@ _WARM_UP = 5
 
 
 class Trace(keras.callbacks.Callback):
-    """Records some steps of a run's first epoch, after a few that warm up.
+    """Records some steps of a run's first epoch, after five that warm up, or half of a shorter epoch's.
 
     Args:
         folder: TensorBoard's folder of the run.
@@ -24,17 +24,21 @@ class Trace(keras.callbacks.Callback):
         super().__init__()
         self.folder = folder
         self.steps = steps
+        self._warm_up = _WARM_UP
         self._done = 0
         self._stop: Callable[[], None] | None = None
         self._finished = False
 
+    def on_train_begin(self, logs=None):
+        self._warm_up = min(_WARM_UP, (self.params.get("steps") or 2 * _WARM_UP) // 2)
+
     def on_train_batch_begin(self, batch, logs=None):
-        if self._done == _WARM_UP and not self._finished:
+        if self._done == self._warm_up and not self._finished:
             self._stop = start_trace(self.folder)
 
     def on_train_batch_end(self, batch, logs=None):
         self._done += 1
-        if self._stop and self._done == _WARM_UP + self.steps:
+        if self._stop and self._done == self._warm_up + self.steps:
             # Wait for the device, or its last steps would be missing.
             numbers(logs)
             self._end()

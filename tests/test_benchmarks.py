@@ -23,6 +23,7 @@ SHARES = """
 from unittest import mock
 from benchmarks import contest, metrics_cost
 turns = {"train": {"a": [2.0, 3.0, 6.0], "a, no metrics": [2.0, 4.0, 4.0]}, "evaluate": {"a": [1.5, 0.5, 9.0]}}
+turns["measure"] = {"a": [0.01, 0.03, 0.06]}
 contest.FLAGS(sys.argv)
 with mock.patch.multiple(contest, workers=mock.MagicMock(), take_turns=lambda _, do, **__: turns[do]):
     metrics_cost.main([])
@@ -103,7 +104,7 @@ def test_the_command_that_is_kept_is_the_same_wherever_the_result_goes(tmp_path)
 def test_the_cost_of_the_metrics_has_the_range_of_its_turns(tmp_path):
     script(SHARES, f"--out={tmp_path}")
     cost = json.loads((tmp_path / "metrics_cost.json").read_text())["costs"]["a"]
-    assert cost == {"share_of_step": 0.0, "lowest": -0.25, "highest": 0.5, "validation_over_step": 0.5}
+    assert cost == {"alone": 0.01, "share_of_step": 0.0, "lowest": -0.25, "highest": 0.5, "validation_over_step": 0.5}
 
 
 def test_an_accelerator_waits_for_what_the_loader_is_late():

@@ -11,13 +11,14 @@ from tests import harness
 
 
 @pytest.mark.skipif(keras.backend.backend() != "jax", reason="counts the calls that JAX traces")
-@pytest.mark.parametrize(("steps", "traced"), [(3, 3), (100, 5)])
-def test_as_many_steps_are_traced_as_were_asked_for_after_the_first_five(tmp_path, steps, traced):
-    """Ten steps an epoch: a trace ends with the first of them, and no other follows."""
+@pytest.mark.parametrize(("batch_size", "steps", "traced"), [(2, 3, 3), (2, 100, 5), (10, 3, 1)])
+def test_as_many_steps_are_traced_as_were_asked_for_after_the_first_ones(tmp_path, batch_size, steps, traced):
+    """Ten steps an epoch, of which five warm up, or two: a trace ends with the first epoch, and no other follows."""
     model = harness.tiny_model()
     model.compile("adam")
     x, y = harness.images(20, 32, 32), harness.labels(20, 32, 32, num_classes=4)
-    model.fit(x, y, batch_size=2, epochs=2, verbose=0, validation_data=(x, y), callbacks=[Trace(tmp_path, steps)])
+    options = {"batch_size": batch_size, "epochs": 2, "verbose": 0, "validation_data": (x, y)}
+    model.fit(x, y, **options, callbacks=[Trace(tmp_path, steps)])
     # Where TensorBoard's profiler looks.
     (folder,) = (tmp_path / "plugins" / "profile").iterdir()
     assert list(folder.glob("*.xplane.pb"))
