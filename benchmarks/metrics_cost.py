@@ -35,8 +35,8 @@ def main(arguments: list[str]) -> None:
     del arguments
     with contest.workers(contestants()) as started:
         seconds = contest.take_turns(started, "train", rounds=FLAGS.rounds, steps=FLAGS.steps)
-        alone = contest.take_turns(with_metrics(started), "measure", rounds=FLAGS.rounds, steps=10 * FLAGS.steps)
         validation = contest.take_turns(started, "evaluate", rounds=FLAGS.rounds, steps=FLAGS.steps)
+        alone = contest.take_turns(with_metrics(started), "measure", rounds=FLAGS.rounds, steps=10 * FLAGS.steps)
     rows = contest.summarise(seconds)
     contest.print_rows(rows)
     costs = {}
