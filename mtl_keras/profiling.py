@@ -24,7 +24,7 @@ class Trace(keras.callbacks.Callback):
         super().__init__()
         self.folder = folder
         self.steps = steps
-        self._warm_up = _WARM_UP
+        self._warm_up = 0
         self._done = 0
         self._stop: Callable[[], None] | None = None
         self._finished = False

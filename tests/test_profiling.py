@@ -13,7 +13,7 @@ from tests import harness
 @pytest.mark.skipif(keras.backend.backend() != "jax", reason="counts the calls that JAX traces")
 @pytest.mark.parametrize(("batch_size", "steps", "traced"), [(2, 3, 3), (2, 100, 5), (10, 3, 1)])
 def test_as_many_steps_are_traced_as_were_asked_for_after_the_first_ones(tmp_path, batch_size, steps, traced):
-    """Ten steps an epoch, of which five warm up, or two: a trace ends with the first epoch, and no other follows."""
+    """Of ten steps an epoch five warm up, of two one; a trace ends with the first epoch, and no other follows."""
     model = harness.tiny_model()
     model.compile("adam")
     x, y = harness.images(20, 32, 32), harness.labels(20, 32, 32, num_classes=4)

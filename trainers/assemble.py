@@ -11,7 +11,7 @@ import zoo
 from mtl_keras import backend, data, optimizers
 from mtl_keras.encoders import freeze_batch_norm
 from mtl_keras.errors import UserError
-from mtl_keras.model import MultiTaskModel
+from mtl_keras.model import TASKS, MultiTaskModel
 from trainers import devices
 from trainers.config import RunConfig
 
@@ -40,10 +40,10 @@ def make_splits(config: RunConfig, parallel: backend.Parallel) -> Splits:
     check = functools.partial(make_model, config, None)
     splits = data.load_splits(config.dataset, ("train", "val"), before_preparing=check, **config.source)
     train, val = splits.values()
-    for task in ("semseg", "depth"):
-        for split, loss in ((train, "nothing is learned of it"), (val, "its metrics are NaN")):
+    for task in TASKS:
+        for split, effect in ((train, "nothing is learned of it"), (val, "its metrics are NaN")):
             if task not in split.tasks:
-                logger.warning("%s %s has no %s label at all: %s", split.name, split.split, task, loss)
+                logger.warning("%s %s has no %s label at all: %s", split.name, split.split, task, effect)
     if len(train) < config.batch_size:
         raise UserError(f"batch_size: {config.batch_size} is more than the {len(train)} training images; give less")
     count = backend.process_count()

@@ -18,7 +18,7 @@ from PIL import Image
 from mtl_keras.data import images, raw_files
 from mtl_keras.data.archives import SourceFile, find_files
 from mtl_keras.data.builder import ExampleBuilder
-from mtl_keras.data.depth_encoding import RANGE_RULE, is_range, is_scale
+from mtl_keras.data.depth_encoding import RANGE_RULE, SCALE_RULE, is_range, is_scale
 from mtl_keras.data.examples import Example, depth_sums, missing_depth, missing_semseg
 from mtl_keras.data.images import BadFile
 from mtl_keras.data.spec import CITYSCAPES_COLORS, IGNORE_LABEL, SPLITS, DataSpec
@@ -211,8 +211,8 @@ def _read_camera(frame: Frame) -> float:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BadFile(frame.camera, "no JSON with extrinsic.baseline and intrinsic.fx") from error
     if not (is_scale(baseline) and is_scale(fx) and is_scale(baseline * fx)):
-        reason = f"extrinsic.baseline is {baseline!r:.40} and intrinsic.fx {fx!r:.40}, expected positive numbers"
-        raise BadFile(frame.camera, reason)
+        found = f"extrinsic.baseline is {baseline!r:.40} and intrinsic.fx {fx!r:.40}"
+        raise BadFile(frame.camera, f"{found}, expected each and their product to be {SCALE_RULE}")
     return baseline * fx
 
 
