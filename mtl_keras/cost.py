@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import keras
 from keras import layers
 
-from mtl_keras.upsampling import UpsamplingConv2D
+from mtl_keras.layers import Conv2D
 
 if TYPE_CHECKING:
     from mtl_keras.model import MultiTaskModel
@@ -28,8 +28,8 @@ def multiply_adds(model: "MultiTaskModel", height: int = 256, width: int = 256, 
         model: the model.
         height: of the image; a multiple of the output stride.
         width: likewise.
-        computed: count what is carried out instead of what the network is by definition; `UpsamplingConv2D` comes to
-            the same result with less.
+        computed: count what is carried out instead of what the network is by definition; our `Conv2D` and
+            `UpsamplingConv2D` come to the same result with less.
     """
     counted: list[int] = []
     with _counting(model, counted, computed):
@@ -56,7 +56,7 @@ _COUNTED = (layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)
 def _with_cost(layer, compute_output_spec, counted: list[int], computed: bool):
     def told(*args, **kwargs):
         output = compute_output_spec(*args, **kwargs)
-        if computed and isinstance(layer, UpsamplingConv2D):
+        if computed and isinstance(layer, Conv2D):
             counted.append(layer.multiply_adds(*output.shape[1:3]))
         else:
             # Each weight of a kernel is used once at every place of the output.

@@ -141,7 +141,6 @@ class UpsamplingConv2D(Conv2D):
         return ops.cast(ops.reshape(matrix, (self.scale * size, size * side)), dtype)
 
     def multiply_adds(self, height: int, width: int) -> int:
-        """What is computed for an output of that size; plain, it would be each weight times each of its pixels."""
         side, _, channels, filters = self.kernel.shape
         low, narrow = height // self.scale, width // self.scale
         of_deep = side**2 * self.deep_channels * filters * low * narrow

@@ -145,6 +145,29 @@ def test_convolution_is_keras_own(padding, kernel_size, strides, dilation_rate):
     assert harness.relative_error(keras.ops.convert_to_numpy(ours(x)), torch.from_numpy(expected)) < 1e-6
 
 
+@pytest.mark.parametrize(
+    "kernel_size, dilation_rate, taps",
+    [(3, (8, 11), 9), (3, (9, 2), 3), (3, (2, 12), 3), (3, (20, 20), 1), (5, (4, 3), 25), (5, (5, 12), 3)],
+)
+def test_taps_that_see_padding_alone_are_left_out(kernel_size, dilation_rate, taps):
+    x = np.random.default_rng(0).normal(size=(2, 9, 12, 5)).astype("float32")
+    options = {"dilation_rate": dilation_rate, "padding": "same", "use_bias": False}
+    start = keras.layers.Conv2D(4, kernel_size, **options)
+    start.build(x.shape)
+    found = []
+    ours, theirs = Conv2D(4, kernel_size, **options), keras.layers.Conv2D(4, kernel_size, **options)
+    for layer in (ours, theirs):
+        model = keras.Sequential([keras.Input(x.shape[1:]), layer])
+        layer.set_weights(start.get_weights())
+        model.compile(keras.optimizers.SGD(1.0), "mse")
+        outputs = model.predict_on_batch(x)
+        model.train_on_batch(x, np.zeros_like(outputs))
+        found.append([outputs, *layer.get_weights()])
+    for actual, expected in zip(*found, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
+    assert ours.multiply_adds(9, 12) == taps * 5 * 4 * 9 * 12
+
+
 @pytest.mark.parametrize("padding", ["same", "valid"])
 @pytest.mark.parametrize("pool_size, strides", [(2, None), (3, 2), ((2, 3), 1)])
 def test_max_pooling_is_keras_own(padding, pool_size, strides):

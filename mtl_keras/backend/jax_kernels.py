@@ -18,15 +18,17 @@ def batch_norm(epsilon: float):
     Mean and variance are taken in one pass over x, of its distance to the shift, a value of each channel: the nearer
     that is to the mean, in deviations, the more digits the variance keeps. Gradients come back through y alone.
     """
-    jax, axes = _jax(), (0, 1, 2)
+    jax = _jax()
 
     def forward(x, gamma, beta, shift):
         wide = x.astype("float32")
         distance = wide - shift
-        offset = distance.mean(axes)
+        count = x.size // x.shape[-1]
+        offset = channel_sums(distance) / count
         # Both squares may overflow; infinity less infinity would leave no number.
         square = jax.numpy.minimum(offset * offset, jax.numpy.finfo("float32").max)
-        mean, variance = shift + offset, jax.numpy.maximum((distance * distance).mean(axes) - square, 0.0)
+        spread = channel_sums(distance * distance) / count
+        mean, variance = shift + offset, jax.numpy.maximum(spread - square, 0.0)
         scale = jax.lax.rsqrt(variance + epsilon)
         y = ((wide - mean) * (scale * gamma) + beta).astype(x.dtype)
         return (y, mean, variance), (x, gamma, mean, scale)
@@ -35,7 +37,7 @@ def batch_norm(epsilon: float):
         x, gamma, mean, scale = saved
         gradient = gradients[0].astype("float32")
         normalized = (x.astype("float32") - mean) * scale
-        of_beta, of_gamma = gradient.sum(axes), (gradient * normalized).sum(axes)
+        of_beta, of_gamma = channel_sums(gradient), channel_sums(gradient * normalized)
         count = x.size // x.shape[-1]
         of_x = (gradient - (of_beta + normalized * of_gamma) / count) * (scale * gamma)
         return of_x.astype(x.dtype), of_gamma, of_beta, None
@@ -43,6 +45,21 @@ def batch_norm(epsilon: float):
     function = jax.custom_vjp(lambda *inputs: forward(*inputs)[0])
     function.defvjp(forward, backward)
     return function
+
+
+def channel_sums(x):
+    """(batch, height, width, channels) summed to (channels,).
+
+    XLA's sums on a CPU take some five times as long as a product with ones.
+    """
+    jax = _jax()
+
+    def by_product(x):
+        images = x.reshape(x.shape[0], -1, x.shape[-1])
+        ones = jax.numpy.ones(images.shape[:2], x.dtype)
+        return jax.lax.dot_general(ones, images, (((1,), (1,)), ((0,), (0,)))).sum(0)
+
+    return jax.lax.platform_dependent(x, cpu=by_product, default=lambda x: x.sum((0, 1, 2)))
 
 
 def first_pixel(x):

@@ -5,10 +5,12 @@ but for rounding.
 """
 
 import importlib
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 
 def _jax():
@@ -144,13 +146,16 @@ def adam_step(
     Returns:
         False, and nothing has changed, where the backend has no kernel for it.
     """
-    # TensorFlow's kernel takes 1 − 0.999 of float32 numbers, and so is 2e-5 away from PyTorch's Adam.
-    if keras.backend.backend() != "torch" or any(variable.dtype != "float32" for variable in variables):
+    kernels = {"tensorflow": _tensorflow_adam, "torch": _torch_adam}
+    kernel = kernels.get(keras.backend.backend())
+    if kernel is None or any(variable.dtype != "float32" for variable in variables):
         return False
-    tensors = [
-        _in_memory_order(variable.value.data, gradient, *pair)
-        for variable, gradient, pair in zip(variables, gradients, moments, strict=True)
-    ]
+    tensors = [variable for variable in zip(variables, gradients, moments, strict=True)]
+    return kernel(tensors, rate, step, betas, epsilon, decay, decoupled)
+
+
+def _torch_adam(tensors, rate, step, betas, epsilon, decay, decoupled):
+    tensors = [_in_memory_order(variable.value.data, gradient, *pair) for variable, gradient, pair in tensors]
     importlib.import_module("torch.optim.adam").adam(
         *(list(column) for column in zip(*tensors, strict=True)),
         [],
@@ -178,6 +183,36 @@ def _in_memory_order(value, gradient, *moments):
     order = sorted(range(value.ndim), key=value.stride, reverse=True)
     parameter, mean, square = (tensor.permute(order) for tensor in (value, *(moment.value.data for moment in moments)))
     return parameter, gradient.permute(order).contiguous(), mean, square
+
+
+def _tensorflow_adam(tensors, rate, step, betas, epsilon, decay, decoupled):
+    tf = importlib.import_module("tensorflow")
+    if tf.distribute.has_strategy():
+        return False
+    # The kernel's mean squares grow by 1 − 0.999 of float32 numbers, which has five digits: they are all too small by
+    # one factor, and the rate and epsilon are made to fit them. With powers of 0 it leaves the bias to us.
+    grown = float(np.float32(1) - np.float32(betas[1])) / (1 - betas[1])
+    mean_correction, square_correction = (-tf.math.expm1(step * math.log(beta)) if beta else 1.0 for beta in betas)
+    scale = tf.sqrt(square_correction * grown)
+    for variable, gradient, pair in tensors:
+        mean, square = (moment.value for moment in pair)
+        if decoupled:
+            variable.assign_sub(rate * decay * variable.value)
+        elif decay:
+            gradient = gradient + decay * variable.value
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.value.handle,
+            m=mean.handle,
+            v=square.handle,
+            beta1_power=0.0,
+            beta2_power=0.0,
+            lr=rate * scale / mean_correction,
+            beta1=betas[0],
+            beta2=betas[1],
+            epsilon=epsilon * scale,
+            grad=gradient,
+        )
+    return True
 
 
 def convolve(x: Any, kernel: Any, *, strides: Any, padding: str, dilation_rate: Any) -> Any | None:
