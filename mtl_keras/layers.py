@@ -73,7 +73,7 @@ class Conv2D(layers.Conv2D):
 
     def convolution_op(self, inputs, kernel):
         if self.groups == 1 and self.data_format == "channels_last":
-            above, left = self.idle_taps(*inputs.shape[1:3], kernel.shape)
+            above, left = self.idle_taps(inputs.shape[1:3], kernel.shape)
             if above or left:
                 rows, columns, *_ = kernel.shape
                 kernel = ops.convert_to_tensor(kernel)[above : rows - above, left : columns - left]
@@ -83,19 +83,20 @@ class Conv2D(layers.Conv2D):
                 return outputs
         return super().convolution_op(inputs, kernel)
 
-    def idle_taps(self, height: int | None, width: int | None, kernel_shape) -> list[int]:
-        """How many of a kernel's rows, above and below, and columns, on either side, never reach into such an image.
+    def idle_taps(self, size, kernel_shape) -> list[int]:
+        """How many of a kernel's outer rows, above and below, and columns, on either side, never reach into the input.
 
-        On 8×16 features, those of a 128×256 image, an ASPP's rate of 9 leaves one row of three. Free sizes leave all.
+        Of 8×16 features, which a 128×256 image has, an ASPP's rate of 9 needs one row in three; where the size is free,
+        all.
         """
         if self.padding != "same" or self.strides != (1, 1):
             return [0, 0]
-        sides = zip(kernel_shape[:2], (height, width), self.dilation_rate, strict=True)
-        return [max(0, taps // 2 - (size - 1) // rate) if taps % 2 and size else 0 for taps, size, rate in sides]
+        sides = zip(kernel_shape[:2], size, self.dilation_rate, strict=True)
+        return [max(0, taps // 2 - (side - 1) // rate) if taps % 2 and side else 0 for taps, side, rate in sides]
 
     def multiply_adds(self, height: int, width: int) -> int:
         """What is computed for an output of that size; by definition, it is each weight times each of its pixels."""
-        idle = self.idle_taps(height, width, self.kernel.shape)
+        idle = self.idle_taps((height, width), self.kernel.shape)
         taps = math.prod(side - 2 * left_out for side, left_out in zip(self.kernel_size, idle, strict=True))
         return taps * math.prod(self.kernel.shape[2:]) * height * width
 

@@ -14,7 +14,6 @@ import keras
 from absl import flags
 
 from mtl_keras import backend
-from mtl_keras.callbacks import Clock
 from mtl_keras.errors import UserError
 from mtl_keras.saving import LastState, Stopped
 from trainers.config import RunConfig
@@ -56,23 +55,34 @@ def check(config: RunConfig, parallel: backend.Parallel) -> None:
 
 
 class StopTogether(keras.callbacks.Callback):
-    """As `StopOnSignal`, for several processes: all save and stop after the same step, whichever SIGTERM reaches.
+    """As `StopOnSignal`, for several processes: all save and stop after the same batch, whichever SIGTERM reaches.
 
     Args:
-        clock: the run's clock.
         last: what saves; None in all processes but the main one.
     """
 
-    def __init__(self, clock: Clock, last: LastState | None):
+    def __init__(self, last: LastState | None):
         super().__init__()
-        self.clock = clock
         self.last = last
+        self._batches = 0
 
     def on_train_batch_end(self, batch, logs=None):
-        if not backend.preempted(self.clock.step):
-            return
+        if self._preempted():
+            if self.last:
+                self.last.save()
+            self._stop()
+
+    def on_test_batch_end(self, batch, logs=None):
+        # The epoch's last step is saved, and the metrics are the validation's now.
+        if self._preempted():
+            self._stop()
+
+    def _preempted(self) -> bool:
+        self._batches += 1
+        return backend.preempted(self._batches)
+
+    def _stop(self) -> None:
         if self.last:
-            self.last.save()
             self.last.wait()
         raise Stopped
 

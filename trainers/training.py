@@ -94,7 +94,7 @@ def follow(session: Session, state: SavedState | None) -> None:
     """Takes part in what the main process trains, from its share of each batch, and writes nothing."""
     with session.parallel.scope():
         clock = session.begin(state)
-        beside = [clock, callbacks.NearDevice(), *_averaged(session.config), StopTogether(clock, None)]
+        beside = [clock, callbacks.NearDevice(), *_averaged(session.config), StopTogether(None)]
         try:
             session.fit(clock.step, beside)
         except saving.Stopped:
@@ -122,7 +122,7 @@ def _train(session: Session, run: RunFolder, state: SavedState | None, rollbacks
             minutes=config.save_every,
             steps=config.save_steps,
         )
-        stop = StopTogether(clock, last) if backend.process_count() > 1 else saving.StopOnSignal(last)
+        stop = StopTogether(last) if backend.process_count() > 1 else saving.StopOnSignal(last)
         watch = faults.LossWatch(clock)
         progress = _progress(session, step, watch)
         watches = [clock, callbacks.NearDevice(), watch, *_skipped(session, clock), progress]

@@ -57,13 +57,14 @@ def disconnect() -> None:
         importlib.import_module("jax").distributed.shutdown()
 
 
-def preempted(step: int) -> bool:
-    """Whether all processes stop after this step, because SIGTERM has reached one of them.
+def preempted(batch: int) -> bool:
+    """Whether all processes stop after this batch, because SIGTERM has reached one of them.
 
-    Every process is to ask after every step. All get the same answer, so that none waits for another for ever.
+    Every process is to ask after every batch, counted from 1. All get the same answer, so that none waits for another
+    for ever.
     """
     utils = importlib.import_module("jax.experimental.multihost_utils")
-    return bool(utils.reached_preemption_sync_point(step))
+    return bool(utils.reached_preemption_sync_point(batch))
 
 
 def _connected() -> bool:

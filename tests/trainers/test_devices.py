@@ -11,8 +11,13 @@ from pathlib import Path
 import pytest
 
 from benchmarks import tiny_run
-from mtl_keras.callbacks import read_metrics
+from mtl_keras import backend
+from mtl_keras.callbacks import Clock, read_metrics
+from mtl_keras.checkpoints import StateFiles
+from mtl_keras.saving import BestWeights, LastState, Stopped
+from tests import harness
 from tests.test_devices import free_port
+from trainers.devices import StopTogether
 
 ROOT = Path(__file__).parents[2]
 EPOCHS = 4
@@ -89,6 +94,28 @@ def test_two_processes_stop_together_and_one_goes_on_with_two_devices(alone, fla
     for row, expected_row in zip(rows, expected, strict=True):
         for name in ("loss", "silog", "val_loss", "val_silog"):
             assert row[name] == pytest.approx(expected_row[name], rel=1e-3)
+
+
+@pytest.mark.parametrize("asked_at, saved_after", [(2, 2), (5, 3)], ids=["in training", "in validation"])
+def test_what_stops_together_stops_in_validation_too(asked_at, saved_after, tmp_path, monkeypatch):
+    """An epoch has three steps and two batches of validation; the state of the last step is there by then."""
+    counted = []
+    monkeypatch.setattr(backend, "preempted", lambda batch: counted.append(batch) or batch == asked_at)
+    train, val = ((harness.images(count, 16, 16), harness.labels(count, 16, 16, 4)) for count in (6, 4))
+    model = harness.tiny_model()
+    model.compile("sgd")
+    clock, files = Clock(), StateFiles(tmp_path)
+    last = LastState(files, clock, BestWeights(tmp_path / "best"), steps_per_epoch=3)
+    with pytest.raises(Stopped):
+        model.fit(
+            *train,
+            batch_size=2,
+            validation_data=val,
+            verbose=0,
+            callbacks=[clock, last, StopTogether(last)],
+        )
+    assert counted == list(range(1, asked_at + 1))
+    assert files.load()[0] == saved_after
 
 
 def test_what_a_person_got_wrong_ends_in_one_line(flags, tmp_path):
