@@ -91,14 +91,19 @@ class Conv2D(layers.Conv2D):
         """
         if self.padding != "same" or self.strides != (1, 1):
             return [0, 0]
-        sides = zip(kernel_shape[:2], size, self.dilation_rate, strict=True)
-        return [max(0, taps // 2 - (side - 1) // rate) if taps % 2 and side else 0 for taps, side, rate in sides]
+        return [_idle(*side) for side in zip(kernel_shape[:2], size, self.dilation_rate, strict=True)]
 
     def multiply_adds(self, height: int, width: int) -> int:
         """What is computed for an output of that size; by definition, it is each weight times each of its pixels."""
         idle = self.idle_taps((height, width), self.kernel.shape)
         taps = math.prod(side - 2 * left_out for side, left_out in zip(self.kernel_size, idle, strict=True))
         return taps * math.prod(self.kernel.shape[2:]) * height * width
+
+
+def _idle(taps, side, rate) -> int:
+    """How many taps at either end never reach into a side of that length."""
+    # A free side is None, and to some exporters a symbol.
+    return max(0, taps // 2 - (side - 1) // rate) if taps % 2 and isinstance(side, int) else 0
 
 
 @keras.saving.register_keras_serializable("mtl_keras")

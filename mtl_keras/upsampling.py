@@ -109,11 +109,12 @@ class UpsamplingConv2D(Conv2D):
 
     def call(self, inputs):
         deep, shallow = inputs
-        kernel, split = ops.convert_to_tensor(self.kernel), self.deep_channels
+        kernel = ops.convert_to_tensor(self.kernel)
         if self.plain:
             x = self.convolution_op(ops.concatenate([_upsample(deep, self.scale), shallow], axis=-1), kernel)
         else:
-            x = self._upsampled(deep, kernel[:, :, :split]) + self.convolution_op(shallow, kernel[:, :, split:])
+            of_deep, of_shallow = ops.split(kernel, [self.deep_channels], axis=2)
+            x = self._upsampled(deep, of_deep) + self.convolution_op(shallow, of_shallow)
         return self.activation(x + self.bias if self.use_bias else x)
 
     def _upsampled(self, deep, kernel):

@@ -150,12 +150,12 @@ def adam_step(
     kernel = kernels.get(keras.backend.backend())
     if kernel is None or any(variable.dtype != "float32" for variable in variables):
         return False
-    tensors = [variable for variable in zip(variables, gradients, moments, strict=True)]
-    return kernel(tensors, rate, step, betas, epsilon, decay, decoupled)
+    each = zip(variables, gradients, moments, strict=True)
+    return kernel(each, rate, step, betas, epsilon, decay, decoupled)
 
 
-def _torch_adam(tensors, rate, step, betas, epsilon, decay, decoupled):
-    tensors = [_in_memory_order(variable.value.data, gradient, *pair) for variable, gradient, pair in tensors]
+def _torch_adam(each, rate, step, betas, epsilon, decay, decoupled):
+    tensors = [_in_memory_order(variable.value.data, gradient, *pair) for variable, gradient, pair in each]
     importlib.import_module("torch.optim.adam").adam(
         *(list(column) for column in zip(*tensors, strict=True)),
         [],
@@ -185,16 +185,16 @@ def _in_memory_order(value, gradient, *moments):
     return parameter, gradient.permute(order).contiguous(), mean, square
 
 
-def _tensorflow_adam(tensors, rate, step, betas, epsilon, decay, decoupled):
+def _tensorflow_adam(each, rate, step, betas, epsilon, decay, decoupled):
     tf = importlib.import_module("tensorflow")
     if tf.distribute.has_strategy():
         return False
-    # The kernel's mean squares grow by 1 − 0.999 of float32 numbers, which has five digits: they are all too small by
-    # one factor, and the rate and epsilon are made to fit them. With powers of 0 it leaves the bias to us.
+    # The kernel takes 1 − 0.999 of float32 numbers, which has five digits, so that its mean squares are all too small
+    # by one factor; the rate and epsilon are made to fit them. Of the bias it knows nothing, with powers of 0.
     grown = float(np.float32(1) - np.float32(betas[1])) / (1 - betas[1])
     mean_correction, square_correction = (-tf.math.expm1(step * math.log(beta)) if beta else 1.0 for beta in betas)
     scale = tf.sqrt(square_correction * grown)
-    for variable, gradient, pair in tensors:
+    for variable, gradient, pair in each:
         mean, square = (moment.value for moment in pair)
         if decoupled:
             variable.assign_sub(rate * decay * variable.value)

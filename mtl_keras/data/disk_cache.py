@@ -44,7 +44,7 @@ class DiskCache:
     def __init__(self, folder: str | Path):
         self._folder = Path(folder)
         index = read_values(self._folder / "index.json")
-        self.made_of: dict[str, Any] = index["made_of"]
+        self.made_of: dict[str, Any] = dict(index["made_of"])
         self._ids: list[str] = index["ids"]
         self._sizes = np.array(index["sizes"], np.int64).reshape(-1, 2)
         self._depth_scales: list[float] = index["depth_scales"]
