@@ -46,12 +46,12 @@ def test_its_size_is_told_before_it_is_written(dataset, tmp_path, caplog):
     assert "168.8 KiB" in caplog.text  # 5 samples of 72 · 96 px, 5 bytes each
 
 
-@pytest.mark.parametrize("change", ["format", "dataset", "samples", "fingerprint"])
+@pytest.mark.parametrize("change", ["format", "dataset", "samples", "fingerprint", None])
 def test_a_cache_of_something_else_is_written_anew(dataset, tmp_path, decoded, change):
     open_disk_cache(dataset, tmp_path / "cache")
     (index,) = (tmp_path / "cache").rglob("index.json")
     content = json.loads(index.read_text())
-    content["made_of"][change] = 77
+    content["made_of"] = content["made_of"] | {change: 77} if change else 77
     index.write_text(json.dumps(content))
     assert_holds(open_disk_cache(dataset, tmp_path / "cache"), dataset)
     assert decoded == [5, 5]
