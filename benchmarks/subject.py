@@ -109,12 +109,10 @@ class Keras(Subject):
         from mtl_keras import callbacks
 
         beside = callbacks.CallbackList(add_history=True, model=self.model)
-        batches = ((self.images, self.labels) for _ in range(steps))
-        self.model.fit(batches, steps_per_epoch=steps, verbose=0, callbacks=beside)
+        self.model.fit(_loader(self.images, self.labels, steps), shuffle=False, verbose=0, callbacks=beside)
 
     def evaluate(self, steps: int) -> None:
-        batches = ((self.images, self.labels) for _ in range(steps))
-        self.model.evaluate(batches, steps=steps, verbose=0)
+        self.model.evaluate(_loader(self.images, self.labels, steps), verbose=0)
 
     def measure(self, steps: int) -> None:
         import keras
@@ -173,6 +171,22 @@ class Keras(Subject):
             return keras.ops.convert_to_numpy(keras.ops.cast(keras.ops.matmul(a, a)[0, 0], "float32"))
 
         return _median_seconds(corner_of_product, repeats)
+
+
+def _loader(images: np.ndarray, labels: dict[str, np.ndarray], steps: int) -> Any:
+    """What reaches a model as a `Loader` does, with one batch for all steps."""
+    import keras
+
+    class Loader(keras.utils.PyDataset):
+        image_size, num_batches = images.shape[1:3], steps
+
+        def __len__(self):
+            return steps
+
+        def __getitem__(self, step):
+            return images, labels
+
+    return Loader()
 
 
 def _without_metrics(model_class: type) -> type:

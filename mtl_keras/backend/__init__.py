@@ -1,5 +1,6 @@
 """What differs between Keras' backends, in one place: nothing outside names TensorFlow, JAX or torch."""
 
+from mtl_keras.backend.feeding import feed
 from mtl_keras.backend.hardware import (
     cores,
     describe,
@@ -37,6 +38,7 @@ __all__ = [
     "describe",
     "devices",
     "disconnect",
+    "feed",
     "idle_gpu_warning",
     "interpolate",
     "lay_out_kernels",

@@ -60,8 +60,8 @@ class Loader(keras.utils.PyDataset):
         process_count: how many they are; each gets its share of every step.
         start_step: absolute step that `loader[0]` is.
 
-    `wait_seconds` adds up how long steps have waited for data. TensorFlow reads while a step runs, so there it is more
-    than what training lost.
+    `image_size` is the (height, width) of all images, each None where they may differ. `wait_seconds` adds up how long
+    steps have waited for data. TensorFlow reads while a step runs, so there it is more than what training lost.
 
     Raises:
         UserError: fewer samples than a step takes, images smaller than the crop, a cache that does not fit, or a
@@ -108,7 +108,7 @@ class Loader(keras.utils.PyDataset):
                 f"{batch_size * process_count}: use a smaller batch size"
             )
         size = view.output_size(*dataset[0]["image"].shape[:2])
-        _check_sizes(dataset, view, batch_size)
+        self.image_size = size if _same_size(dataset, view, batch_size) else (None, None)
         samples = open_cache(dataset, cache, folder=cache_dir)
         order = index_order(source, seed=seed, shuffle=shuffle)
         self._ids = process_batches(order, batch_size, process_index, process_count, list)
@@ -230,8 +230,8 @@ def _check_numbers(least: int, **numbers: Any) -> None:
             raise UserError(f"{name} {number}: expected a whole number, {least} or more")
 
 
-def _check_sizes(dataset: Dataset, view: View, batch_size: int) -> None:
-    """Refuses images that the view cannot cut, and those that make no common batch, before any is read."""
+def _same_size(dataset: Dataset, view: View, batch_size: int) -> bool:
+    """Whether all views have one size; refuses images that it cannot cut, and those that make no common batch."""
     ids: dict[tuple[int, int], str] = {}
     for size, id in dataset.sizes.items():
         try:
@@ -244,6 +244,7 @@ def _check_sizes(dataset: Dataset, view: View, batch_size: int) -> None:
             f"{dataset.full_name} {dataset.split} has images of {len(ids)} sizes, such as {some}, which make no batch: "
             "use a batch size of 1 (in training, --val_batch_size=1)"
         )
+    return len(ids) == 1
 
 
 def _check_sharing(workers: int, process_index: int, process_count: int, cache: str) -> None:
