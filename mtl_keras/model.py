@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from mtl_keras.backend import build_optimizer, feed, lay_out_kernels, share_of_batch
+from mtl_keras.backend import build_optimizer, feed, feed_images, lay_out_kernels, share_of_batch
 from mtl_keras.backend.steps import undo_where_skipped
 from mtl_keras.data.spec import DataSpec
 from mtl_keras.files import as_tuples
@@ -141,9 +141,10 @@ class MultiTaskModel(keras.Model):
         """As `keras.Model.evaluate`; of batches without end, such as a training `Loader`'s, one epoch is used."""
         return super().evaluate(feed(x), *args, steps=_steps(x, steps), **kwargs)
 
-    def predict(self, x, *args, steps=None, **kwargs):
+    def predict(self, x, batch_size=None, *args, steps=None, **kwargs):
         """As `keras.Model.predict`, with depth clamped to the dataset's range; one epoch of batches without end."""
-        return self._clamped(super().predict(feed(x), *args, steps=_steps(x, steps), **kwargs))
+        batches = feed_images(feed(x), batch_size or 32)
+        return self._clamped(super().predict(batches, batch_size, *args, steps=_steps(x, steps), **kwargs))
 
     def predict_on_batch(self, x):
         """As `keras.Model.predict_on_batch`, with depth clamped to the dataset's range."""

@@ -1,6 +1,6 @@
 """What differs between Keras' backends, in one place: nothing outside names TensorFlow, JAX or torch."""
 
-from mtl_keras.backend.feeding import feed
+from mtl_keras.backend.feeding import feed, feed_images
 from mtl_keras.backend.hardware import (
     cores,
     describe,
@@ -39,6 +39,7 @@ __all__ = [
     "devices",
     "disconnect",
     "feed",
+    "feed_images",
     "idle_gpu_warning",
     "interpolate",
     "lay_out_kernels",

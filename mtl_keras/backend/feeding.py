@@ -1,17 +1,20 @@
-"""How a loader's batches reach a backend."""
+"""How batches reach a backend.
+
+TensorFlow's are a `tf.data.Dataset` of ours. The one that Keras would make is tuned by a thread that sleeps twice as
+long each time, up to a minute. It often misses that the iterator ends, and whoever ends it waits: `fit`, `predict` and
+each validation, for up to as long as they ran.
+"""
 
 import importlib
 import itertools
 from typing import Any
 
 import keras
+import numpy as np
 
 
 def feed(data: Any) -> Any:
-    """Data as Keras takes them best: under TensorFlow, a loader's batches as a `tf.data.Dataset` that is not tuned.
-
-    The one that Keras would make is, by a thread that sleeps twice as long each time, up to a minute. It often misses
-    that the iterator ends, and whoever ends it waits: `fit` and each validation, for as long as they had run.
+    """A loader's batches as the backend takes them best.
 
     Args:
         data: what `fit`, `evaluate` or `predict` were given. A `PyDataset` that tells the `image_size` of its batches,
@@ -28,9 +31,21 @@ def feed(data: Any) -> Any:
         steps = itertools.count() if data.num_batches is None else range(data.num_batches)
         return (data[step] for step in steps)
 
-    options = tf.data.Options()
-    options.autotune.enabled = False
     dataset = tf.data.Dataset.from_generator(batches, output_signature=keras.tree.map_structure(spec, data[0]))
     count = tf.data.INFINITE_CARDINALITY if data.num_batches is None else data.num_batches
-    # A batch is copied while the one before is trained on.
-    return dataset.apply(tf.data.experimental.assert_cardinality(count)).prefetch(1).with_options(options)
+    return _untuned(dataset.apply(tf.data.experimental.assert_cardinality(count)))
+
+
+def feed_images(images: Any, batch_size: int) -> Any:
+    """An array (count, height, width, 3) in batches, as the backend takes it best; all else is given back."""
+    if keras.backend.backend() != "tensorflow" or not isinstance(images, np.ndarray):
+        return images
+    tf = importlib.import_module("tensorflow")
+    return _untuned(tf.data.Dataset.from_tensor_slices(images).batch(batch_size))
+
+
+def _untuned(dataset: Any) -> Any:
+    options = importlib.import_module("tensorflow").data.Options()
+    options.autotune.enabled = False
+    # A batch is copied while the one before is computed with.
+    return dataset.prefetch(1).with_options(options)

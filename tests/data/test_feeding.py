@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from mtl_keras import data
-from mtl_keras.backend import feed
+from mtl_keras.backend import feed, feed_images
 from mtl_keras.data import EvalView, Loader, TrainView
 from mtl_keras.evaluation import evaluate
 from tests import harness
@@ -80,12 +80,15 @@ def test_images_of_several_sizes_are_evaluated_one_by_one(two_sizes):
 def test_what_is_no_loader_is_left_as_it_is():
     for given in (None, np.zeros((2, 8, 8, 3)), ("images", "labels"), iter([1])):
         assert feed(given) is given
+        assert isinstance(given, np.ndarray) or feed_images(given, 2) is given
 
 
 @pytest.mark.skipif(ON_TENSORFLOW, reason="the backend that reads tf.data")
 def test_the_other_backends_read_the_loader_itself(prepared):
     loader = one_pass(prepared["val"], 2)
     assert feed(loader) is loader
+    image, _ = loader[0]
+    assert feed_images(image, 2) is image
 
 
 @pytest.mark.skipif(not ON_TENSORFLOW, reason="tf.data is TensorFlow's")
@@ -99,6 +102,10 @@ def test_tensorflow_reads_a_dataset_that_no_thread_tunes(prepared):
             assert len(batches) == steps
             for batch, expected in zip(batches, [source[step] for step in range(steps)], strict=True):
                 keras.tree.map_structure(np.testing.assert_array_equal, batch, expected)
+        images, _ = evaluation[0]
+        halves = feed_images(images, 1)
+        assert halves.options().autotune.enabled is False and len(halves) == 2
+        np.testing.assert_array_equal(np.concatenate(list(halves.as_numpy_iterator())), images)
         assert endless.element_spec[0].shape.as_list() == [None, 32, 32, 3]
 
 
