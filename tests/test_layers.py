@@ -1,5 +1,9 @@
 """The layers against PyTorch's, and what they promise about sizes."""
 
+import os
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -143,6 +147,35 @@ def test_convolution_is_keras_own(padding, kernel_size, strides, dilation_rate):
     ours.build(x.shape)
     ours.set_weights(theirs.get_weights())
     assert harness.relative_error(keras.ops.convert_to_numpy(ours(x)), torch.from_numpy(expected)) < 1e-6
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="the others are started from here")
+@pytest.mark.parametrize("onednn", ["1", "0"])
+def test_tensorflow_dilates_with_and_without_onednn(onednn):
+    """Only its oneDNN kernels have the gradients; the other way is three times the work."""
+    environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "TF_ENABLE_ONEDNN_OPTS": onednn}
+    done = subprocess.run([sys.executable, "-c", DILATED], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+DILATED = """
+import keras, numpy as np, os, tensorflow as tf
+from mtl_keras.layers import Conv2D
+
+x = np.random.default_rng(0).normal(size=(2, 9, 12, 5)).astype("float32")
+found, start = [], None
+for layer in (Conv2D, keras.layers.Conv2D):
+    model = keras.Sequential([keras.Input(x.shape[1:]), layer(4, 3, dilation_rate=3, padding="same")])
+    start = start or model.get_weights()
+    model.set_weights(start)
+    model.compile(keras.optimizers.SGD(1.0), "mse")
+    model.train_on_batch(x, np.ones((2, 9, 12, 4)))
+    operations = {node.type for node in tf.function(model).get_concrete_function(x).graph.get_operations()}
+    found.append((model.get_weights(), "SpaceToBatchND" in operations))
+for ours, theirs in zip(found[0][0], found[1][0], strict=True):
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+assert found[1][1] and found[0][1] == (os.environ["TF_ENABLE_ONEDNN_OPTS"] == "0"), found
+"""
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ What has no kernel for its case gets None or False, and the caller does it by Ke
 but for rounding.
 """
 
+import functools
 import importlib
 import math
 from collections.abc import Sequence
@@ -218,7 +219,8 @@ def _tensorflow_adam(each, rate, step, betas, epsilon, decay, decoupled):
 def convolve(x: Any, kernel: Any, *, strides: Any, padding: str, dilation_rate: Any) -> Any | None:
     """A convolution without bias, (batch, height, width, channels).
 
-    Keras' own under PyTorch copies its input to channels first and back again.
+    Keras' own under PyTorch copies its input to channels first and back again, and under TensorFlow dilates by cutting
+    the input into many small images, of which padding is a good part.
 
     Returns:
         None where the backend has no kernel that fits: Keras' is as good, or "same" pads unevenly.
@@ -227,6 +229,10 @@ def convolve(x: Any, kernel: Any, *, strides: Any, padding: str, dilation_rate: 
     sides = kernel.shape[:2]
     if keras.backend.backend() == "jax" and tuple(sides) == tuple(strides) == (1, 1) and x.dtype == "float32":
         return _jax().pointwise(x, kernel)
+    if keras.backend.backend() == "tensorflow" and max(dilation_rate) > 1 and _dilates_gradients(x.dtype):
+        conv2d = importlib.import_module("tensorflow").raw_ops.Conv2D
+        options = {"strides": [1, *strides, 1], "dilations": [1, *dilation_rate, 1]}
+        return conv2d(input=x, filter=kernel, padding=padding.upper(), **options)
     if keras.backend.backend() != "torch":
         return None
     uneven = any(side % 2 == 0 for side in sides) or (max(strides) > 1 and max(sides) > 1)
@@ -242,6 +248,21 @@ def convolve(x: Any, kernel: Any, *, strides: Any, padding: str, dilation_rate: 
         dilation=tuple(dilation_rate),
     )
     return y.permute(0, 2, 3, 1)
+
+
+@functools.cache
+def _dilates_gradients(dtype: Any) -> bool:
+    """Whether TensorFlow has kernels for the gradients of dilated convolutions: oneDNN's on a CPU, and CUDA's."""
+    tf = importlib.import_module("tensorflow")
+    with tf.init_scope():
+        x, kernel = tf.zeros([1, 3, 3, 1], dtype), tf.zeros([3, 3, 1, 1], dtype)
+        options = {"strides": [1] * 4, "padding": "SAME", "dilations": [1, 2, 2, 1], "out_backprop": x}
+        try:
+            tf.raw_ops.Conv2DBackpropInput(input_sizes=x.shape, filter=kernel, **options)
+            tf.raw_ops.Conv2DBackpropFilter(input=x, filter_sizes=kernel.shape, **options)
+        except tf.errors.OpError:
+            return False
+    return True
 
 
 def lay_out_kernels(model: keras.Model) -> None:

@@ -116,6 +116,7 @@ def _onnx(model: "MultiTaskModel", path: Path, options: ExportOptions, samples: 
     onnx, converter = package("onnx"), package("tf2onnx")
     _, serve = _module(model, options)
     proto, _ = converter.convert.from_function(serve, serve.input_signature, opset=ONNX_OPSET)
+    _write_pads(onnx, proto)
     _name_dimensions(proto, options)
     onnx.checker.check_model(proto)
     if options.precision == "float16":
@@ -123,6 +124,17 @@ def _onnx(model: "MultiTaskModel", path: Path, options: ExportOptions, samples: 
     onnx.save(proto, str(path))
     if options.precision == "int8":
         _quantize_onnx(path, samples)
+
+
+def _write_pads(onnx: Any, proto: Any) -> None:
+    """Says in pixels how dilated convolutions pad: ONNX Runtime works it out for the others alone."""
+    for node in proto.graph.node:
+        said = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+        if node.op_type == "Conv" and said.get("auto_pad", b"NOTSET") != b"NOTSET" and max(said["dilations"]) > 1:
+            pads = [rate * (side // 2) for rate, side in zip(said["dilations"], said["kernel_shape"], strict=True)]
+            kept = [attribute for attribute in node.attribute if attribute.name not in ("auto_pad", "pads")]
+            del node.attribute[:]
+            node.attribute.extend([*kept, onnx.helper.make_attribute("pads", 2 * pads)])
 
 
 def _name_dimensions(proto: Any, options: ExportOptions) -> None:
