@@ -108,7 +108,7 @@ class Loader(keras.utils.PyDataset):
                 f"{batch_size * process_count}: use a smaller batch size"
             )
         size = view.output_size(*dataset[0]["image"].shape[:2])
-        self.image_size = size if _same_size(dataset, view, batch_size) else (None, None)
+        self.image_size = size if len(_view_sizes(dataset, view, batch_size)) == 1 else (None, None)
         samples = open_cache(dataset, cache, folder=cache_dir)
         order = index_order(source, seed=seed, shuffle=shuffle)
         self._ids = process_batches(order, batch_size, process_index, process_count, list)
@@ -230,8 +230,11 @@ def _check_numbers(least: int, **numbers: Any) -> None:
             raise UserError(f"{name} {number}: expected a whole number, {least} or more")
 
 
-def _same_size(dataset: Dataset, view: View, batch_size: int) -> bool:
-    """Whether all views have one size; refuses images that it cannot cut, and those that make no common batch."""
+def _view_sizes(dataset: Dataset, view: View, batch_size: int) -> dict[tuple[int, int], str]:
+    """For each size of what the view cuts, as far as noted, the id of an image, before any is read.
+
+    Refuses images that it cannot cut, and those that make no common batch.
+    """
     ids: dict[tuple[int, int], str] = {}
     for size, id in dataset.sizes.items():
         try:
@@ -244,7 +247,7 @@ def _same_size(dataset: Dataset, view: View, batch_size: int) -> bool:
             f"{dataset.full_name} {dataset.split} has images of {len(ids)} sizes, such as {some}, which make no batch: "
             "use a batch size of 1 (in training, --val_batch_size=1)"
         )
-    return len(ids) == 1
+    return ids
 
 
 def _check_sharing(workers: int, process_index: int, process_count: int, cache: str) -> None:

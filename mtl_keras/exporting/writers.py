@@ -129,12 +129,13 @@ def _onnx(model: "MultiTaskModel", path: Path, options: ExportOptions, samples: 
 def _write_pads(onnx: Any, proto: Any) -> None:
     """Says in pixels how dilated convolutions pad: ONNX Runtime works it out for the others alone."""
     for node in proto.graph.node:
-        said = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
-        if node.op_type == "Conv" and said.get("auto_pad", b"NOTSET") != b"NOTSET" and max(said["dilations"]) > 1:
-            pads = [rate * (side // 2) for rate, side in zip(said["dilations"], said["kernel_shape"], strict=True)]
-            kept = [attribute for attribute in node.attribute if attribute.name not in ("auto_pad", "pads")]
-            del node.attribute[:]
-            node.attribute.extend([*kept, onnx.helper.make_attribute("pads", 2 * pads)])
+        said = {attribute.name: attribute for attribute in node.attribute}
+        same = "auto_pad" in said and said["auto_pad"].s.startswith(b"SAME")
+        if node.op_type == "Conv" and same and max(said["dilations"].ints) > 1:
+            each_side = zip(said["dilations"].ints, said["kernel_shape"].ints, strict=True)
+            pads = [rate * (side // 2) for rate, side in each_side]
+            node.attribute.remove(said["auto_pad"])
+            node.attribute.append(onnx.helper.make_attribute("pads", 2 * pads))
 
 
 def _name_dimensions(proto: Any, options: ExportOptions) -> None:

@@ -1,8 +1,4 @@
-"""A loader's batches on their way into `fit`, `evaluate` and `predict`, on every backend."""
-
-import os
-import subprocess
-import sys
+"""A loader's batches on their way into `fit`, `evaluate` and `predict`; `test_backends.py` runs it on every backend."""
 
 import keras
 import numpy as np
@@ -107,11 +103,3 @@ def test_tensorflow_reads_a_dataset_that_no_thread_tunes(prepared):
         assert halves.options().autotune.enabled is False and len(halves) == 2
         np.testing.assert_array_equal(np.concatenate(list(halves.as_numpy_iterator())), images)
         assert endless.element_spec[0].shape.as_list() == [None, 32, 32, 3]
-
-
-@pytest.mark.skipif(keras.backend.backend() != "jax", reason="the others are started from here")
-@pytest.mark.parametrize("backend", ["torch", "tensorflow"])
-def test_the_other_backends_do_the_same(backend):
-    command = [sys.executable, "-m", "pytest", "-q", "-x", __file__]
-    done = subprocess.run(command, env={**os.environ, "KERAS_BACKEND": backend}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-3000:]
