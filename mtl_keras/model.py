@@ -1,16 +1,18 @@
 """A functional model that knows its tasks: their joint loss, their metrics and the grader."""
 
+import functools
 from collections.abc import Mapping
 
 import keras
 import numpy as np
 from keras import ops
 
-from mtl_keras.backend import build_optimizer, feed, feed_images, lay_out_kernels, share_of_batch
+from mtl_keras.backend import build_optimizer, feed, feed_images, is_eager, lay_out_kernels, share_of_batch
 from mtl_keras.backend.steps import undo_where_skipped
 from mtl_keras.data.spec import DataSpec
 from mtl_keras.files import as_tuples
 from mtl_keras.inference import Options, Prediction, predict_images
+from mtl_keras.layer_calls import LayerCalls
 from mtl_keras.losses import DepthLoss, SegmentationLoss, valid_depth, valid_labels
 from mtl_keras.metrics import MeanIoU, SILogRMSE, grader
 
@@ -177,6 +179,17 @@ class MultiTaskModel(keras.Model):
     def predictions_of(self, task: str) -> list[str]:
         """The names of a task's predictions, the final one among them."""
         return [name for name in self.output if name == task or name.startswith(f"{task}_")]
+
+    @functools.cached_property
+    def _layer_calls(self):
+        return LayerCalls(self)
+
+    def call(self, inputs, training=None, mask=None):
+        """As Keras', without what it does around each layer where that would be done in every step."""
+        if not is_eager() or training is None or mask is not None:
+            return super().call(inputs, training=training, mask=mask)
+        outputs = self._layer_calls.run(self._standardize_inputs(inputs), training)
+        return keras.tree.pack_sequence_as(self._outputs_struct, outputs)
 
     def _run_through_graph(self, inputs, *args, **kwargs):
         outputs = super()._run_through_graph(inputs, *args, **kwargs)

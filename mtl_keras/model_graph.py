@@ -46,7 +46,7 @@ class _Tracer:
     def trace(self, model: keras.Model, inputs: list[str], prefix: str) -> list[str]:
         """Adds a model's operations, and returns the names of those that give its outputs."""
         names = {id(tensor): name for tensor, name in zip(model.inputs, inputs, strict=True)}
-        for node in _calls(model):
+        for node in calls_in_order(model):
             operation, taken = node.operation, [names[id(tensor)] for tensor in node.input_tensors]
             name = self._unique(prefix + operation.name)
             outputs: list[KerasTensor] = node.outputs
@@ -70,7 +70,7 @@ class _Tracer:
         return unique
 
 
-def _calls(model: keras.Model) -> Iterator:
-    """The calls of a model's operations, those that others take from first."""
+def calls_in_order(model: keras.Model) -> Iterator:
+    """Keras' nodes, one for each call of a model's operations; those that others take from come first."""
     for depth in sorted(model._nodes_by_depth, reverse=True):
         yield from (node for node in model._nodes_by_depth[depth] if not node.is_input)

@@ -1,5 +1,6 @@
 """What differs between Keras' backends, in one place: nothing outside names TensorFlow, JAX or torch."""
 
+from mtl_keras.backend.eager import is_eager, is_watched
 from mtl_keras.backend.feeding import feed, feed_images
 from mtl_keras.backend.hardware import (
     cores,
@@ -42,6 +43,8 @@ __all__ = [
     "feed_images",
     "idle_gpu_warning",
     "interpolate",
+    "is_eager",
+    "is_watched",
     "lay_out_kernels",
     "local_predictor",
     "max_pool",

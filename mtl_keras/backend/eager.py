@@ -1,0 +1,24 @@
+"""Where a backend runs a model's layers one by one, instead of a graph of them."""
+
+import importlib
+
+import keras
+
+
+def is_eager() -> bool:
+    """Whether each step calls the layers anew, as under PyTorch; the others call them once, for a graph."""
+    return keras.backend.backend() == "torch"
+
+
+def is_watched(layer: keras.Layer) -> bool:
+    """Whether PyTorch has to tell somebody of a layer's call: by hooks of its own, or of all modules."""
+    if not is_eager():
+        return False
+    module = importlib.import_module("torch.nn.modules.module")
+    return bool(
+        layer._forward_pre_hooks
+        or layer._forward_hooks
+        or layer._backward_pre_hooks
+        or layer._backward_hooks
+        or module._has_any_global_hook()
+    )

@@ -1,0 +1,125 @@
+"""Layers that are called without what Keras does around them give what they give with it."""
+
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import zoo
+from mtl_keras import MultiTaskModel
+from mtl_keras.layers import block
+from tests import harness
+from tests.test_backends import run_alone
+
+
+def outputs(model: keras.Model, images: np.ndarray, training: bool) -> dict[str, np.ndarray]:
+    return {name: keras.ops.convert_to_numpy(x) for name, x in model(images, training=training).items()}
+
+
+@pytest.fixture
+def directly(monkeypatch) -> Callable[..., dict[str, np.ndarray]]:
+    """`outputs` of a model whose layers are called as under PyTorch."""
+
+    def call(model, images, training):
+        with monkeypatch.context() as patch:
+            patch.setattr("mtl_keras.model.is_eager", lambda: True)
+            return outputs(model, images, training)
+
+    return call
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("arch", ["joint", "distillation"])
+def test_the_same_to_the_last_bit(precision, directly, arch, policy, training):
+    precision(policy)
+    model = zoo.build(arch, encoder="resnet18")
+    harness.randomize(model)
+    images, weights = harness.images(2, 64, 64), model.get_weights()
+    found = []
+    for call in (outputs, directly):
+        model.set_weights(weights)
+        found.append((call(model, images, training), model.get_weights()))
+    assert_equal(*found)
+
+
+def assert_equal(actual, expected) -> None:
+    keras.tree.map_structure(np.testing.assert_array_equal, actual, expected)
+
+
+def test_keras_is_left_out(monkeypatch, directly):
+    called, keras_call = [], keras.Operation.__call__
+
+    def noting(operation, *arguments, **options):
+        called.append(operation)
+        return keras_call(operation, *arguments, **options)
+
+    model, images = zoo.build("joint", encoder="resnet18"), harness.images(1, 32, 32)
+    monkeypatch.setattr(keras.Operation, "__call__", noting)
+    directly(model, images, training=False)
+    # The model itself, and the layer that takes images as they are.
+    assert [op.name for op in called if isinstance(op, keras.Layer)] == ["joint", "normalization"]
+
+
+@block
+def busy(x, y):
+    """A block with whatever Keras has to see to around a layer's call."""
+    x = layers.Conv2D(4, 1, activity_regularizer=keras.regularizers.L2(0.1), name="penalised")(x)
+    x = layers.Dropout(0.5, seed=0, name="dropout")(x)
+    x = layers.Conv2D(4, 1, dtype="float32", name="precise")(x)
+    x = keras.ops.concatenate([x, layers.Average(name="average")([y, y])], axis=-1)
+    return layers.BatchNormalization(name="norm")(x), keras.ops.max(x, axis=(1, 2), keepdims=True)
+
+
+def busy_model() -> MultiTaskModel:
+    image = keras.Input((None, None, 3), name="image")
+    x, peak = busy(image, image, name="busy")
+    x = keras.Sequential([layers.Conv2D(5, 1), layers.SpatialDropout2D(0.5, seed=0)], name="sequential")(x + peak)
+    return MultiTaskModel(image, {"semseg": x[..., :4], "depth": x[..., 4:]}, spec=harness.spec())
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_what_keras_sees_to_is_seen_to(precision, directly, policy, training):
+    precision(policy)
+    images, weights = harness.images(2, 16, 16), busy_model().get_weights()
+    found = []
+    for call in (outputs, directly):
+        # Anew for each: a dropout's seed moves with its calls.
+        model = busy_model()
+        model.set_weights(weights)
+        found.append((call(model, images, training), [float(loss) for loss in model.losses], model.get_weights()))
+    _, penalties, _ = found[0]
+    assert len(penalties) == 1 and penalties[0] > 0
+    assert_equal(*found)
+
+
+def test_under_pytorch_hooks_are_told_and_faults_found():
+    run_alone(
+        "torch",
+        """
+import numpy as np, torch
+from tests import harness
+from mtl_keras.faults import where_not_finite
+
+model, images, labels = harness.tiny_model(), harness.images(2, 16, 16), harness.labels(2, 16, 16, num_classes=4)
+conv, told = model.get_layer("conv"), []
+own = conv.register_forward_hook(lambda layer, inputs, output: told.append(output.shape))
+model(images, training=True)
+assert told == [(2, 16, 16, 8)], told
+own.remove()
+everybody = torch.nn.modules.module.register_module_forward_hook(lambda layer, *_: told.append(layer.name))
+model(images, training=True)
+everybody.remove()
+assert {"conv", "norm", "relu", "predict"} <= set(told), told
+count = len(told)
+model(images, training=True)
+assert len(told) == count
+
+assert where_not_finite(model, images, labels) is None
+model.get_layer("norm").gamma.assign(np.full(8, np.inf))
+assert where_not_finite(model, images, labels) == "layer norm"
+""",
+    )
