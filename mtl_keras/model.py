@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from mtl_keras.backend import build_optimizer, feed, feed_images, is_eager, lay_out_kernels, share_of_batch
-from mtl_keras.backend.steps import undo_where_skipped
+from mtl_keras.backend.steps import as_one, undo_where_skipped
 from mtl_keras.data.spec import DataSpec
 from mtl_keras.files import as_tuples
 from mtl_keras.inference import Options, Prediction, predict_images
@@ -109,16 +109,24 @@ class MultiTaskModel(keras.Model):
         return self.get_metrics_result()
 
     def get_metrics_result(self):
-        means = {task: mean.result() for task, mean in self.task_loss_means.items()}
-        loss = sum(self.task_weights[task] * mean for task, mean in means.items())
-        miou, silog = self.miou.result(), self.silog.result()
-        return {
-            "loss": sum(self.losses, loss),
-            **{f"{task}_loss": mean for task, mean in means.items()},
-            "miou": miou,
-            "silog": silog,
-            "grader": grader(miou, silog),
+        results = self._metric_results()
+        loss = sum(self.task_weights[task] * results[f"{task}_loss"] for task in TASKS)
+        return {"loss": sum(self.losses, loss), **results}
+
+    @functools.cached_property
+    def _metric_results(self):
+        """A function that gives what the metrics have come to; asked for between steps, too."""
+        metrics = {
+            **{f"{task}_loss": mean for task, mean in self.task_loss_means.items()},
+            "miou": self.miou,
+            "silog": self.silog,
         }
+
+        def results():
+            found = {name: metric.result() for name, metric in metrics.items()}
+            return {**found, "grader": grader(found["miou"], found["silog"])}
+
+        return as_one(results, [variable for metric in metrics.values() for variable in metric.variables])
 
     def train_step(self, *arguments):
         """As Keras', but a step that the optimizer skips leaves batch statistics and metrics as they were too."""

@@ -1,6 +1,7 @@
-"""A training step that may come to nothing, as each backend keeps its state."""
+"""What each backend needs for a step that may come to nothing, and for what is computed between steps."""
 
-from collections.abc import Callable
+import importlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -32,3 +33,21 @@ def undo_where_skipped(model: keras.Model, train_step: Callable[..., Any], *argu
     for variable, value in zip(kept, values, strict=True):
         variable.assign(keras.ops.where(moved, keras.ops.convert_to_tensor(variable), value))
     return logs
+
+
+def as_one(function: Callable[[], Any], variables: Sequence[keras.Variable]) -> Callable[[], Any]:
+    """A function of variables' values that JAX compiles as one, not each of its operations when it is first used.
+
+    Args:
+        function: reads no other state.
+        variables: the Keras variables that it reads.
+    """
+    if keras.backend.backend() != "jax":
+        return function
+
+    def of_values(values: Sequence[Any]) -> Any:
+        with keras.StatelessScope(zip(variables, values, strict=True)):
+            return function()
+
+    compiled = importlib.import_module("jax").jit(of_values)
+    return lambda: compiled([variable.value for variable in variables])
