@@ -23,15 +23,16 @@ bench: $(VENV)/installed-test
 	$(RUN) -m benchmarks.growth --backends jax --encoder resnet18 --size 64,128
 	$(RUN) -m benchmarks.results
 
-# On a GPU, in an environment that has JAX and PyTorch for it.
+# On a GPU, in an environment that has JAX and PyTorch for it. The steps' tables tell the peaks of its memory too.
 GPU := --precision mixed_bfloat16 --batch_size 64 --size 256,256 --backends jax,torch
+RUN_GPU := --dataset streets/medium --precision mixed_bfloat16 --batch_size 64 --epochs 3
 bench-gpu:
-	$(PYTHON) -m benchmarks.train_step --name train_step_gpu $(GPU) --rounds 10 --steps 20
-	$(PYTHON) -m benchmarks.train_step --name train_step_gpu_distillation --arch distillation $(GPU) --rounds 10 --steps 20
-	$(PYTHON) -m benchmarks.infer --name infer_gpu --formats= $(GPU) --rounds 10 --steps 50
-	$(PYTHON) -m benchmarks.memory --name memory_gpu $(GPU)
+	$(PYTHON) -m benchmarks.train_step --name train_step_gpu $(GPU) --steps 20
+	$(PYTHON) -m benchmarks.train_step --name train_step_gpu_distillation --arch distillation $(GPU) --steps 20
+	$(PYTHON) -m benchmarks.infer --name infer_gpu --formats= $(GPU) --steps 20
 	$(PYTHON) -m benchmarks.metrics_cost --name metrics_cost_gpu $(GPU) --steps 20
-	$(PYTHON) -m benchmarks.whole_run -- --dataset streets/medium --precision mixed_bfloat16 --batch_size 64
+	$(PYTHON) -m benchmarks.whole_run -- $(RUN_GPU)
+	$(PYTHON) -m benchmarks.whole_run --name whole_run_branched -- --arch branched $(RUN_GPU)
 	$(PYTHON) -m benchmarks.results
 
 # `make models RUNS="runs/A runs/B"` fills in what these runs came to.

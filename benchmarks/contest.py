@@ -7,6 +7,7 @@ Every subject lives in a process of its own and waits while another works. What 
 import contextlib
 import dataclasses
 import datetime
+import functools
 import importlib.metadata
 import json
 import os
@@ -131,7 +132,7 @@ def installed(package: str) -> bool:
 
 
 class Worker:
-    """A subject's process: `facts` is what it said of itself."""
+    """A subject's process, which builds what it measures until it is asked for the first time."""
 
     def __init__(self, contestant: Contestant, log):
         self.name, self._log = contestant.name, log
@@ -144,7 +145,11 @@ class Worker:
             text=True,
             bufsize=1,
         )
-        self.facts = self._reply()
+
+    @functools.cached_property
+    def facts(self) -> dict[str, Any]:
+        """What it says of itself, once it is built."""
+        return self._reply()
 
     def ask(self, **message: Any) -> dict[str, Any]:
         """Sends a message and waits for its answer."""
@@ -178,18 +183,20 @@ class Worker:
 
 @contextlib.contextmanager
 def workers(contestants: Sequence[Contestant]) -> Iterator[dict[str, Worker]]:
-    """Starts every contestant, one after the other; one that cannot start is named and left out."""
+    """Starts every contestant; one that cannot start is named and left out."""
     with contextlib.ExitStack() as stack:
         started: dict[str, Worker] = {}
         for contestant in contestants:
-            log = stack.enter_context(tempfile.TemporaryFile())
-            try:
-                worker = Worker(contestant, log)
-            except UserError as error:
-                leave_out(error)
-                continue
+            worker = Worker(contestant, stack.enter_context(tempfile.TemporaryFile()))
             stack.callback(worker.close)
             started[contestant.name] = worker
+        # All build at the same time; none is measured before the last is done.
+        for name, worker in list(started.items()):
+            try:
+                worker.facts  # noqa: B018
+            except UserError as error:
+                leave_out(error)
+                del started[name]
         yield started
 
 

@@ -93,7 +93,9 @@ def times(name: str, result: Result) -> str:
     """Milliseconds, and what a training step makes of the machine's peak."""
     del name
     flops = "matmul" in result
+    on_device = any(row.get("device_mib") for row in result["rows"])
     head = ["", "ms", "lowest", "highest", "ratio", *(["GFLOP", "GFLOP/s", "of the peak"] if flops else [])]
+    head += ["peak MiB"] if on_device else []
     rows = []
     for row in result["rows"]:
         cells = [row["name"], *(milliseconds(row[key]) for key in ("median", "lowest", "highest"))]
@@ -101,6 +103,7 @@ def times(name: str, result: Result) -> str:
         if flops:
             rate = row["flop"] / row["median"]
             cells += [f"{row['flop'] / 1e9:.0f}", f"{rate / 1e9:.0f}", f"{100 * row['share_of_peak']:.0f} %"]
+        cells += [f"{row['device_mib']:.0f}"] if on_device else []
         rows.append(cells)
     said = ""
     if flops:

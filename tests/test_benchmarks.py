@@ -64,6 +64,12 @@ contest.FLAGS(sys.argv)
 infer.EXPORT = "raise ValueError('no such layer')"
 assert infer.exports(Path()) == []
 """
+NOBODY = """
+from benchmarks import contest
+contest.FLAGS(sys.argv)
+with contest.workers([contest.Contestant(name, {"kind": name}) for name in ("nobody", "nothing")]) as started:
+    assert started == {}
+"""
 
 
 def script(code: str, *arguments: object) -> str:
@@ -117,6 +123,12 @@ def test_an_export_that_fails_is_told_with_its_reason():
     assert said == "left out: ours, saved_model: the export ended with status 1 (ValueError: no such layer)\n"
 
 
+def test_contestants_that_cannot_start_are_told_with_their_reasons():
+    assert script(NOBODY).splitlines() == [
+        f"left out: {name}: ended with status 1 (KeyError: '{name}'); leave it out" for name in ("nobody", "nothing")
+    ]
+
+
 def test_a_whole_run_is_measured_by_its_own_files(tmp_path):
     tiny_run.write_dataset(tmp_path / "source")
     given = [*tiny_run.flags(tmp_path), "--epochs=2"]
@@ -135,11 +147,23 @@ def test_a_whole_run_is_measured_by_its_own_files(tmp_path):
     first, second = result["seconds"]
     assert result["report_seconds"] == pytest.approx(320_000 / 15 * second + max(first - second, 0))
     assert f"takes {result['report_seconds'] / 60:.1f} minutes" in said
-    page = tmp_path / "RESULTS.md"
-    subprocess.run(
-        [sys.executable, "-m", "benchmarks.results", f"--results={tmp_path}", f"--out={page}"], cwd=ROOT, check=True
-    )
-    assert f"| 2 | 15 | {first:.1f} | {second:.1f} |" in page.read_text(encoding="utf-8")
+    assert f"| 2 | 15 | {first:.1f} | {second:.1f} |" in page_of(tmp_path)
+
+
+def page_of(results: Path) -> str:
+    page = results / "RESULTS.md"
+    command = [sys.executable, "-m", "benchmarks.results", f"--results={results}", f"--out={page}"]
+    subprocess.run(command, cwd=ROOT, check=True)
+    return page.read_text(encoding="utf-8")
+
+
+def test_on_an_accelerator_the_table_of_steps_tells_the_peak_of_its_memory(tmp_path):
+    result = json.loads((RESULTS / "train_step.json").read_text(encoding="utf-8"))
+    for number, row in enumerate(result["rows"]):
+        row["device_mib"] = 5000.4 + number
+    (tmp_path / "train_step_gpu.json").write_text(json.dumps(result))
+    head, _, first, *_ = (line for line in page_of(tmp_path).splitlines() if line.startswith("|"))
+    assert head.endswith("| peak MiB |") and first.endswith("| 5000 |")
 
 
 COUNT = """
