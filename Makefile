@@ -24,7 +24,7 @@ bench: $(VENV)/installed-test
 	$(RUN) -m benchmarks.results
 
 # On a GPU, in an environment that has JAX and PyTorch for it. The steps' tables tell the peaks of its memory too.
-GPU := --precision mixed_bfloat16 --batch_size 64 --size 256,256 --backends jax,torch
+GPU := --precision mixed_bfloat16 --batch_size 64 --size 256,256 --backends jax,torch --compile_torch
 RUN_GPU := --dataset streets/medium --precision mixed_bfloat16 --batch_size 64 --epochs 3
 bench-gpu:
 	$(PYTHON) -m benchmarks.train_step --name train_step_gpu $(GPU) --steps 20

@@ -46,6 +46,7 @@ def define_flags(*, rounds: int, steps: int, least_batch: int = 2) -> None:
     flags.DEFINE_string("size", "128x256", "HEIGHTxWIDTH of the images")
     flags.DEFINE_enum("precision", "float32", PRECISIONS, "compute precision of all")
     define_choices("backends", BACKENDS, "Keras backends to measure, where installed")
+    flags.DEFINE_bool("compile_torch", False, "measure the torch backend with jit_compile=True, too")
     flags.DEFINE_integer("rounds", rounds, "turns of each", lower_bound=1)
     flags.DEFINE_integer("steps", steps, "steps of a turn", lower_bound=1)
     flags.DEFINE_string("out", str(RESULTS), "folder of the results")
@@ -94,14 +95,17 @@ def ours(**settings: Any) -> list[Contestant]:
     found = [name for name in FLAGS.backends if installed(name)]
     if not found:
         raise UserError(f"backends: none of those asked for is installed; give one or more of {','.join(BACKENDS)}")
+    ways: dict[str, tuple[str, dict[str, bool]]] = {name: (name, {}) for name in found}
+    if FLAGS.compile_torch and "torch" in found:
+        ways["torch, compiled"] = "torch", {"jit": True}
     return [
         Contestant(
-            f"ours, {name}",
-            {**common_settings(), "kind": "keras", "keep_freed_memory": True, **settings},
+            f"ours, {way}",
+            {**common_settings(), "kind": "keras", "keep_freed_memory": True, **own, **settings},
             # Subjects share a device; XLA would take most of its memory at once.
             {"KERAS_BACKEND": name, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
         )
-        for name in found
+        for way, (name, own) in ways.items()
     ]
 
 

@@ -86,6 +86,7 @@ class Keras(Subject):
 
         keras.config.set_dtype_policy(settings["precision"])
         backend.set_random_seed(0)
+        backend.try_kernels()
         options = {"encoder": settings["encoder"], "num_classes": settings.get("num_classes", 19)}
         self.model = zoo.build(settings["arch"], **options)
         if not settings.get("metrics", True):

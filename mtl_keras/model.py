@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from mtl_keras.backend import build_optimizer, feed, feed_images, is_eager, lay_out_kernels, share_of_batch
-from mtl_keras.backend.steps import as_one, undo_where_skipped
+from mtl_keras.backend.steps import as_one, compiled_steps, undo_where_skipped
 from mtl_keras.data.spec import DataSpec
 from mtl_keras.files import as_tuples
 from mtl_keras.inference import Options, Prediction, predict_images
@@ -57,7 +57,9 @@ class MultiTaskModel(keras.Model):
             loss: a dict with a loss for `semseg`, `depth` or both; the report's where a task is not named. Such a
                 loss takes labels and a prediction, and gives a scalar of what is valid.
             loss_weights: a dict with the weights of both tasks; 0.5 each by default.
-            **kwargs: as in `keras.Model.compile`, but for metrics, which the model brings.
+            **kwargs: as in `keras.Model.compile`, but for metrics, which the model brings. With `jit_compile=True`
+                PyTorch compiles whole steps, each for every size of batch: none of the layers and losses may then
+                ask what a tensor holds, or be a `torch.autograd.Function` with a gradient of its own.
 
         Raises:
             ValueError: a loss or a weight of no task, a loss that cannot be called, or metrics.
@@ -76,6 +78,8 @@ class MultiTaskModel(keras.Model):
         self.task_weights = {**dict.fromkeys(TASKS, 0.5), **(loss_weights or {})}
         lay_out_kernels(self)
         super().compile(optimizer=optimizer, **kwargs)
+        # What was compiled computes the losses of before.
+        self.__dict__.pop("_compiled_steps", None)
 
     def _default_losses(self):
         return {"semseg": SegmentationLoss(), "depth": DepthLoss(self.spec.depth_std)}
@@ -130,9 +134,26 @@ class MultiTaskModel(keras.Model):
 
     def train_step(self, *arguments):
         """As Keras', but a step that the optimizer skips leaves batch statistics and metrics as they were too."""
+        step = super().train_step if self._compiled_steps is None else self._compiled_steps.train_step
         if getattr(self.optimizer, "skip_non_finite", False):
-            return undo_where_skipped(self, super().train_step, *arguments)
-        return super().train_step(*arguments)
+            return undo_where_skipped(self, step, *arguments)
+        return step(*arguments)
+
+    def test_step(self, *arguments):
+        step = super().test_step if self._compiled_steps is None else self._compiled_steps.test_step
+        return step(*arguments)
+
+    def predict_step(self, *arguments):
+        step = super().predict_step if self._compiled_steps is None else self._compiled_steps.predict_step
+        return step(*arguments)
+
+    @functools.cached_property
+    def _compiled_steps(self):
+        return compiled_steps(self) if is_eager() and self.jit_compile else None
+
+    def _should_torch_compile(self):
+        # Keras would have it done around the steps.
+        return False
 
     def fit(self, x=None, *args, steps_per_epoch=None, validation_data=None, validation_steps=None, **kwargs):
         """As `keras.Model.fit`; of batches without end, such as a `Loader`'s, an epoch has one pass."""

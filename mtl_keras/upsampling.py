@@ -113,7 +113,7 @@ class UpsamplingConv2D(Conv2D):
         if self.plain:
             x = self.convolution_op(ops.concatenate([_upsample(deep, self.scale), shallow], axis=-1), kernel)
         else:
-            of_deep, of_shallow = ops.split(kernel, [self.deep_channels], axis=2)
+            of_deep, of_shallow = kernel[:, :, : self.deep_channels], kernel[:, :, self.deep_channels :]
             x = self._upsampled(deep, of_deep) + self.convolution_op(shallow, of_shallow)
         return self.activation(x + self.bias if self.use_bias else x)
 

@@ -130,7 +130,10 @@ def make_optimizer(config: RunConfig, steps_per_epoch: int) -> keras.optimizers.
 
 def compile_model(config: RunConfig, model: MultiTaskModel, steps_per_epoch: int) -> None:
     """Sets a model up for training as the configuration says."""
+    # Training has few sizes of batches.
+    backend.try_kernels()
     model.compile(
         make_optimizer(config, steps_per_epoch),
         loss_weights={"semseg": config.loss_weight_semseg, "depth": config.loss_weight_depth},
+        jit_compile=config.jit_compile or "auto",
     )

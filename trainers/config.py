@@ -77,6 +77,7 @@ class RunConfig:
     ema: float | None = _option(None, "judge and keep averaged weights, of this decay (0.999, say)", above=0, below=1)
     on_nan: str = _option("stop", "what to do where a loss or gradient is not finite", choices=ON_NAN)
     precision: str = _option("float32", "compute precision; heads and losses stay float32", choices=PRECISIONS)
+    jit_compile: bool = _option(False, "compile steps under torch too, and with XLA under tensorflow; jax always does")
     seed: int = _option(0, "random seed of weights, order and crops", least=0)
 
     runs_dir: str = _option("runs", "where run folders are made")

@@ -86,6 +86,8 @@ class Session:
     ) -> None:
         """Fits to the end of a number of epochs; of the first one, some steps are done."""
         self.splits.train.go_to(epoch * self.steps_per_epoch + done)
+        # Keras tells its own list of callbacks of them, not ours.
+        params = {"epochs": epochs, "steps": self.steps_per_epoch - done}
         self.model.fit(
             self.splits.train,
             shuffle=False,
@@ -93,7 +95,7 @@ class Session:
             initial_epoch=epoch,
             epochs=epochs,
             validation_data=self.splits.val if validate else None,
-            callbacks=callbacks.CallbackList(list(beside), add_history=True, model=self.model),
+            callbacks=callbacks.CallbackList(list(beside), add_history=True, model=self.model, **params),
             verbose=0,
         )
 

@@ -10,6 +10,7 @@ from mtl_keras.backend.hardware import (
     peak_memory,
     present_gpus,
     set_random_seed,
+    try_kernels,
     wait_for,
 )
 from mtl_keras.backend.kernels import (
@@ -58,6 +59,7 @@ __all__ = [
     "read_torch_tensors",
     "set_random_seed",
     "share_of_batch",
+    "try_kernels",
     "upsample_bilinear",
     "wait_for",
 ]

@@ -30,6 +30,12 @@ def wait_for(values: Any) -> None:
         importlib.import_module("jax").block_until_ready(values)
 
 
+def try_kernels() -> None:
+    """Has PyTorch try cuDNN's convolutions on each new size and keep the fastest, as JAX' compiler does."""
+    if keras.backend.backend() == "torch":
+        importlib.import_module("torch").backends.cudnn.benchmark = True
+
+
 def describe() -> str:
     """The backend, its version and the devices in use, such as "jax 0.10.2 on 2 × NVIDIA H100 (2 of 8)"."""
     name, count = keras.backend.backend(), parallel.devices_in_use()

@@ -51,3 +51,8 @@ def as_one(function: Callable[[], Any], variables: Sequence[keras.Variable]) -> 
 
     compiled = importlib.import_module("jax").jit(of_values)
     return lambda: compiled([variable.value for variable in variables])
+
+
+def compiled_steps(model: keras.Model) -> Any:
+    """The steps of a model that PyTorch is to compile: an object with `train_step`, `test_step` and `predict_step`."""
+    return importlib.import_module("mtl_keras.backend.torch_graphs").CompiledSteps(model)

@@ -35,7 +35,7 @@ def only_run(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def whole_run(command, scenes, module_path) -> tuple[Path, str]:
     """A run that nothing interrupted, and what it printed."""
-    output, _ = finished(command("fit", *scenes, f"--runs_dir={module_path / 'whole'}", "--baseline"))
+    output, _ = finished(command("fit", *scenes, f"--runs_dir={module_path / 'whole'}", "--baseline", "--profile=2"))
     return only_run(module_path / "whole"), output
 
 
@@ -55,6 +55,7 @@ def test_a_run_leaves_everything_that_its_folder_promises(whole_run):
     assert {*LOGS, *(f"val_{name}" for name in LOGS)} <= set(rows[0])
     np.testing.assert_allclose([row["learning_rate"] for row in rows], [1e-4, 1e-4 * 0.5**0.9], rtol=1e-6)
     assert list((run / "tensorboard").glob("events.out.tfevents.*"))
+    assert list((run / "tensorboard").glob("plugins/profile/*/*.trace.json.gz"))
     for name in ("pictures/epoch_001.png", "pictures/epoch_002.png", "pictures/curves.png", "README.md"):
         assert (run / name).stat().st_size > 0
 
@@ -120,6 +121,16 @@ def test_a_killed_run_goes_on_under_the_other_backends_too(command, scenes, tmp_
     finished(command("fit", f"--resume={run}", KERAS_BACKEND=backend))
     finished(whole)
     assert_same_result(run, only_run(tmp_path / "whole"))
+
+
+def test_steps_that_pytorch_compiles_train_alike(command, scenes, tmp_path):
+    losses = []
+    for compiled in ("true", "false"):
+        flags = [*scenes, *LIGHT, f"--jit_compile={compiled}", f"--runs_dir={tmp_path / compiled}"]
+        finished(command("fit", *flags, KERAS_BACKEND="torch"))
+        rows = read_metrics(only_run(tmp_path / compiled) / "metrics.csv")
+        losses.append([[row["loss"], row["val_loss"]] for row in rows])
+    np.testing.assert_allclose(*losses, rtol=1e-3)
 
 
 def test_sigterm_saves_and_says_how_to_go_on(command, scenes, light_run, tmp_path):
