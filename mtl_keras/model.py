@@ -8,11 +8,12 @@ import numpy as np
 from keras import ops
 
 from mtl_keras.backend import build_optimizer, feed, feed_images, is_eager, lay_out_kernels, share_of_batch
-from mtl_keras.backend.steps import as_one, compiled_steps, undo_where_skipped
+from mtl_keras.backend.steps import as_one, compiled_steps, state_kept, undo_where_skipped
 from mtl_keras.data.spec import DataSpec
 from mtl_keras.files import as_tuples
 from mtl_keras.inference import Options, Prediction, predict_images
 from mtl_keras.layer_calls import LayerCalls
+from mtl_keras.layers import PixelNormalization, check_size
 from mtl_keras.losses import DepthLoss, SegmentationLoss, valid_depth, valid_labels
 from mtl_keras.metrics import MeanIoU, SILogRMSE, grader
 
@@ -159,27 +160,39 @@ class MultiTaskModel(keras.Model):
         """As `keras.Model.fit`; of batches without end, such as a `Loader`'s, an epoch has one pass."""
         if self.compiled:
             build_optimizer(self)
-        return super().fit(
-            feed(x),
-            *args,
-            steps_per_epoch=_steps(x, steps_per_epoch),
-            validation_data=feed(validation_data),
-            validation_steps=_steps(validation_data, validation_steps),
-            **kwargs,
-        )
+        self._check_size(x)
+        with state_kept(self):
+            return super().fit(
+                feed(x),
+                *args,
+                steps_per_epoch=_steps(x, steps_per_epoch),
+                validation_data=feed(validation_data),
+                validation_steps=_steps(validation_data, validation_steps),
+                **kwargs,
+            )
 
     def evaluate(self, x=None, *args, steps=None, **kwargs):
         """As `keras.Model.evaluate`; of batches without end, such as a training `Loader`'s, one epoch is used."""
-        return super().evaluate(feed(x), *args, steps=_steps(x, steps), **kwargs)
+        self._check_size(x)
+        with state_kept(self):
+            return super().evaluate(feed(x), *args, steps=_steps(x, steps), **kwargs)
 
     def predict(self, x, batch_size=None, *args, steps=None, **kwargs):
         """As `keras.Model.predict`, with depth clamped to the dataset's range; one epoch of batches without end."""
+        self._check_size(x)
         batches = feed_images(feed(x), batch_size or 32)
-        return self._clamped(super().predict(batches, batch_size, *args, steps=_steps(x, steps), **kwargs))
+        with state_kept(self):
+            return self._clamped(super().predict(batches, batch_size, *args, steps=_steps(x, steps), **kwargs))
 
     def predict_on_batch(self, x):
         """As `keras.Model.predict_on_batch`, with depth clamped to the dataset's range."""
         return self._clamped(super().predict_on_batch(x))
+
+    def _check_size(self, images):
+        """Raises `ValueError` for an array of images that the network cannot take: a graph of any size would not."""
+        stride = next((layer.output_stride for layer in self.layers if isinstance(layer, PixelNormalization)), 1)
+        if len(getattr(images, "shape", ())) == 4:
+            check_size(images.shape[1:3], stride)
 
     def _clamped(self, predictions):
         for name in self.predictions_of("depth"):

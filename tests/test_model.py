@@ -339,3 +339,31 @@ def test_default_losses_are_the_reports():
     model = harness.tiny_model(depth_std=12.0)
     assert isinstance(model.task_losses["semseg"], SegmentationLoss)
     assert model.task_losses["depth"].std == 12.0
+
+
+def test_what_fails_leaves_the_weights_as_they_were():
+    """Keras takes them out of the model while JAX works with them."""
+    model = harness.tiny_model()
+    model.compile("adam")
+    x, y = data(2)
+    model.fit(x, y, verbose=0)
+
+    def weights():
+        return [keras.ops.convert_to_numpy(variable) for variable in model.trainable_variables]
+
+    before = weights()
+    too_short = {**y, "semseg": y["semseg"][:, :5]}
+    for fail in (lambda: model.fit(x, too_short, verbose=0), lambda: model.evaluate(x, too_short, verbose=0)):
+        with pytest.raises(ValueError, match="must have the same shape"):
+            fail()
+        keras.tree.map_structure(np.testing.assert_array_equal, weights(), before)
+    model.fit(x, y, verbose=0)
+
+
+def test_images_of_a_size_that_does_not_fit_are_refused_before_any_step():
+    model = harness.tiny_model()
+    model.compile("adam")
+    x, y = data(2)
+    for use in (lambda: model.predict(x[:, 1:]), lambda: model.fit(x[:, 1:], y), lambda: model.evaluate(x[:, 1:], y)):
+        with pytest.raises(ValueError, match=r"^the image is 31x48 .* pad it to 32x48, or use predict_images"):
+            use()

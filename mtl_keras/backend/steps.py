@@ -1,7 +1,8 @@
 """What each backend needs for a step that may come to nothing, and for what is computed between steps."""
 
+import contextlib
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -56,3 +57,22 @@ def as_one(function: Callable[[], Any], variables: Sequence[keras.Variable]) -> 
 def compiled_steps(model: keras.Model) -> Any:
     """The steps of a model that PyTorch is to compile: an object with `train_step`, `test_step` and `predict_step`."""
     return importlib.import_module("mtl_keras.backend.torch_graphs").CompiledSteps(model)
+
+
+@contextlib.contextmanager
+def state_kept(model: keras.Model) -> Iterator[None]:
+    """Where `fit`, `evaluate` or `predict` fails under JAX, gives a model the values back that Keras took from it."""
+    if keras.backend.backend() != "jax":
+        yield
+        return
+    optimizer = model.optimizer.variables if model.compiled and model.optimizer else []
+    kept = [(v, v.value) for v in (*model.variables, *optimizer, *model.metrics_variables)]
+    try:
+        yield
+    except BaseException:
+        # Those after the last step, if there was one.
+        model.jax_state_sync()
+        for variable, value in kept:
+            if variable._value is None and not value.is_deleted():
+                variable.assign(value)
+        raise
