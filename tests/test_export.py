@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from mtl_keras import UserError
+from mtl_keras.data.images import encode_jpeg
 from mtl_keras.exporting import Agreement, ExportOptions, check, write
-from mtl_keras.inference import Options, predict_batch
+from mtl_keras.inference import Options, decode_image, predict_batch
 from mtl_keras.prediction_files import semseg_png
 from mtl_keras.viz import encode_png
 from tests.conftest import AS_A_USER
@@ -142,9 +143,13 @@ def test_what_tensorflow_serving_asks_for(model, exported):
 
     images = check.sample_images(2, 50, 77)
     pixels = signatures["serving_default"](image=tf.constant(images))
-    files = signatures["serving_bytes"](image_bytes=tf.constant([encode_png(image) for image in images]))
-    np.testing.assert_allclose(files["depth"], pixels["depth"], rtol=1e-5)
-    np.testing.assert_allclose(files["semseg"], pixels["semseg"], rtol=1e-4, atol=1e-4)
+    jpegs = [encode_jpeg(image) for image in images]
+    decoded = np.stack([decode_image(file, "image.jpg") for file in jpegs])
+    pixels_of_jpegs = signatures["serving_default"](image=tf.constant(decoded))
+    for files, expected in (([encode_png(image) for image in images], pixels), (jpegs, pixels_of_jpegs)):
+        found = signatures["serving_bytes"](image_bytes=tf.constant(files))
+        np.testing.assert_allclose(found["depth"], expected["depth"], rtol=1e-5)
+        np.testing.assert_allclose(found["semseg"], expected["semseg"], rtol=1e-4, atol=1e-4)
 
     weights = sum(4 * int(np.prod(variable.shape)) for variable in model.variables)
     assert (folder / "variables" / "variables.data-00000-of-00001").stat().st_size < 1.02 * weights

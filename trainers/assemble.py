@@ -43,7 +43,9 @@ def make_splits(config: RunConfig, parallel: backend.Parallel) -> Splits:
     for task in TASKS:
         for split, effect in ((train, "nothing is learned of it"), (val, "its metrics are NaN")):
             if task not in split.tasks:
-                logger.warning("%s %s has no %s label at all: %s", split.name, split.split, task, effect)
+                least, greatest = split.spec.depth_range
+                what = f"depth label within {least:g} to {greatest:g} m" if task == "depth" else "semseg label"
+                logger.warning("%s %s has no %s at all: %s", split.name, split.split, what, effect)
     if len(train) < config.batch_size:
         raise UserError(f"batch_size: {config.batch_size} is more than the {len(train)} training images; give less")
     count = backend.process_count()

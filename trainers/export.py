@@ -5,6 +5,7 @@ whose classes differ on more than 0.1 % of the pixels, or whose metres differ by
 --precision float16 or int8 the drop in grader on the run's validation split is measured instead.
 """
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -82,6 +83,8 @@ def _file_name(kind: str) -> str:
 
 def _again_under_tensorflow() -> int:
     """Runs this command in a process whose backend makes graphs, whatever backend the model was trained with."""
+    if importlib.util.find_spec("tensorflow") is None:
+        raise UserError("format: these are made by TensorFlow, which is not installed; run: pip install tensorflow")
     command = [sys.executable, "-m", "trainers.export", *sys.argv[1:]]
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "2"}
     return subprocess.run(command, env=environment, check=False).returncode

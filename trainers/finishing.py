@@ -1,5 +1,6 @@
 """What a trained run ends with: its model, its card, its table and its export."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -39,8 +40,7 @@ def finish(config: RunConfig, run: RunFolder, baseline: dict[str, float] | None,
     console.print(f"curves      tensorboard --logdir {config.runs_dir}")
     console.print(f"model       {run.model}")
     if config.export and not run.saved_model.exists():
-        console.print("exporting the SavedModel …")
-        _export(run)
+        _export(run, console)
 
 
 def _print_graders(console: Console, rows: dict[str, dict[str, float]]) -> None:
@@ -50,8 +50,13 @@ def _print_graders(console: Console, rows: dict[str, dict[str, float]]) -> None:
     console.print()
 
 
-def _export(run: RunFolder) -> None:
+def _export(run: RunFolder, console: Console) -> None:
     """Makes the SavedModel in a process of its own, where TensorFlow is Keras' backend."""
+    if importlib.util.find_spec("tensorflow") is None:
+        mend = f"pip install tensorflow, then python -m trainers.export {run.path}"
+        console.print(f"no SavedModel, which TensorFlow makes and is not installed: {mend}", soft_wrap=True)
+        return
+    console.print("exporting the SavedModel …")
     command = [sys.executable, "-m", "trainers.export", str(run.path), "--format=saved_model"]
     # This process holds the GPU's memory, and a graph is made as well without one.
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1"}

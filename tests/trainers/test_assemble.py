@@ -21,5 +21,5 @@ def test_a_task_that_has_no_label_at_all_is_told(tmp_path, caplog):
     told = [record.getMessage() for record in caplog.records if record.name == "trainers.assemble"]
     assert told == [
         "miniscapes val has no semseg label at all: its metrics are NaN",
-        "miniscapes train has no depth label at all: nothing is learned of it",
+        "miniscapes train has no depth label within 4 to 300 m at all: nothing is learned of it",
     ]

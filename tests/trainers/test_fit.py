@@ -1,9 +1,11 @@
 """`python -m trainers.fit`, typed as a person would, killed as a machine would."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -14,8 +16,9 @@ import pytest
 import zoo
 from mtl_keras.callbacks import read_metrics
 from mtl_keras.checkpoints import StateFiles, weights_of
+from tests.conftest import AS_A_USER
 from tests.harness import images
-from tests.trainers.conftest import LIGHT
+from tests.trainers.conftest import LIGHT, ROOT
 
 LOGS = {"loss", "semseg_loss", "depth_loss", "miou", "silog", "grader"}
 
@@ -131,6 +134,19 @@ def test_steps_that_pytorch_compiles_train_alike(command, scenes, tmp_path):
         rows = read_metrics(only_run(tmp_path / compiled) / "metrics.csv")
         losses.append([[row["loss"], row["val_loss"]] for row in rows])
     np.testing.assert_allclose(*losses, rtol=1e-3)
+
+
+def test_where_tensorflow_is_missing_a_run_ends_without_a_savedmodel(scenes, tmp_path):
+    code = "import runpy, tests.only_one_backend; runpy.run_module('trainers.fit', run_name='__main__')"
+    arguments = [*scenes, *LIGHT, "--epochs=1", "--export", f"--runs_dir={tmp_path}"]
+    environment = {**os.environ, **AS_A_USER, "KERAS_BACKEND": "jax"}
+    command = [sys.executable, "-c", code, *arguments]
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    output, _ = finished(process)
+    assert "no SavedModel, which TensorFlow makes and is not installed: pip install tensorflow, then" in output
+    assert (only_run(tmp_path) / "model.keras").is_file()
 
 
 def test_sigterm_saves_and_says_how_to_go_on(command, scenes, light_run, tmp_path):
