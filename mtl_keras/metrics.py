@@ -23,8 +23,8 @@ class MeanIoU(keras.metrics.Metric):
     """Mean intersection over union in percent, over one confusion matrix that counts exactly.
 
     The plain mean over all classes: one that is in neither labels nor predictions counts 0, as in the report;
-    `keras.metrics.MeanIoU` and cityscapesScripts skip such a class. Exact up to 2^51 pixels a cell, on every backend,
-    with up to 2^30 pixels an update.
+    `keras.metrics.MeanIoU` and cityscapesScripts skip such a class. NaN if no pixel has a label. Exact up to 2^51
+    pixels a cell, on every backend, with up to 2^30 pixels an update.
 
     Args:
         num_classes: number of classes; any label outside 0 … num_classes − 1 is ignored. Such a predicted id is a
@@ -59,7 +59,8 @@ class MeanIoU(keras.metrics.Metric):
         matrix = ops.reshape(high * 2.0**LIMB_BITS + low, (self.num_classes, self.num_classes + 1))
         both = ops.diagonal(matrix)
         either = ops.sum(matrix, axis=0)[:-1] + ops.sum(matrix, axis=1) - both
-        return 100.0 * ops.mean(both / ops.maximum(either, 1.0))
+        mean = 100.0 * ops.mean(both / ops.maximum(either, 1.0))
+        return ops.where(ops.sum(matrix) > 0, mean, np.nan)
 
     def confusion_matrix(self) -> np.ndarray:
         """The exact counts, (classes, classes) int64: a row a true class, a column a predicted one.

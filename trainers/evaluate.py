@@ -1,7 +1,8 @@
 """Measures a run's best checkpoint: `python -m trainers.evaluate RUN --split val`.
 
-The final predictions of the best checkpoint are measured, on whole images. JSON, Markdown and figures land in the run's
-`evaluations/`, or in --out. With --submission the predictions are written too, as an archive.
+The final predictions of the best checkpoint are measured, on whole images, their sides cut to multiples of 32. JSON,
+Markdown and figures land in the run's `evaluations/`, or in --out. With --submission the predictions are written too,
+as an archive.
 """
 
 import contextlib
