@@ -74,7 +74,9 @@ def _changed(config: RunConfig, given: dict[str, Any]) -> RunConfig:
     if {config.on_nan, given.get("on_nan")} <= {"stop", "rollback"}:
         allowed.add("on_nan")
     if other := [name for name in given if name not in allowed]:
-        raise UserError(f"{other[0]}: a resumed run keeps its own settings; leave the flag out")
+        raise UserError(
+            f"{other[0]}: a resumed run keeps its own settings; leave the flag out, or start a run with --init_from"
+        )
     return dataclasses.replace(config, **given)
 
 

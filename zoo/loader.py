@@ -63,6 +63,8 @@ def _of_run(folder: Path) -> Path:
     for candidate in (folder / "checkpoints" / "best.safetensors", folder / "model.keras"):
         if candidate.is_file():
             return candidate
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder}: no run, for it has no config.json; give a run's folder, such as runs/NAME")
     raise UserError(f"{folder}: no model in it yet (checkpoints/best.safetensors or model.keras); let an epoch finish")
 
 

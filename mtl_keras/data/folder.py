@@ -84,7 +84,9 @@ class Description:
         self._check_depth()
 
     def _check_classes(self) -> None:
-        count = len(self.classes) if isinstance(self.classes, tuple) else 0
+        if not isinstance(self.classes, tuple):
+            raise ValueError(f'classes is {self.classes!r:.40}, expected a list of names, such as ["road", "car"]')
+        count = len(self.classes)
         if not 1 <= count <= IGNORE_LABEL or not all(isinstance(name, str) for name in self.classes):
             raise ValueError(f"classes has {count} entries, expected 1 to {IGNORE_LABEL} names")
         if twice := [name for index, name in enumerate(self.classes) if name in self.classes[:index]]:
@@ -137,7 +139,9 @@ class FolderConfig(tfds.core.BuilderConfig):
             UserError: no or a wrong description, no images, or a pattern in the description that finds nothing.
         """
         described = [data_dir / name for name in _DESCRIPTIONS if (data_dir / name).is_file()]
-        if len(described) != 1:
+        if not described:
+            raise UserError(f'{data_dir} has no dataset.toml: give it one, with classes = ["road", "car"] or others')
+        if len(described) > 1:
             raise UserError(f"{data_dir} has {len(described)} descriptions: expected one dataset.toml or dataset.json")
         facts = Description.read(described[0])
         samples = {split: found for split in SPLITS if (found := _find_samples(data_dir, facts, split))}

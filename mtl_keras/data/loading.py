@@ -113,7 +113,7 @@ def make_builder(
         return _only_preparation(dataset, prepared_dir)
     data_dir = Path(data_dir).expanduser()
     if not data_dir.is_dir():
-        raise UserError(f"data_dir {data_dir} is no folder: expected the folder that holds {dataset}")
+        raise UserError(f"data_dir {data_dir} is no folder: expected the one of {dataset}'s raw files")
     return _from_source(dataset, data_dir, options, shared)
 
 

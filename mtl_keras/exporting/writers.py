@@ -67,6 +67,8 @@ def write(
     except UserError:
         raise
     except Exception as error:
+        if "No space left" in str(error):
+            raise UserError(f"{kind}: no space left for {path}; free some, or give another --out") from error
         # Converters raise whatever their parts raise, some of it a whole graph long.
         raise UserError(f"{kind}: cannot be converted ({first_line(error)[:200]}); choose another format") from error
 

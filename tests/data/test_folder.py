@@ -99,6 +99,7 @@ def test_labels_outside_the_classes_are_listed(harbour, tmp_path):
         ('name = "harbour"', "name = ", "cannot be read"),
         ("photos/", "pictures/", "has no images like pictures"),
         ('classes = ["water", "quay", "ship", "person"]', "classes = []", "0 entries"),
+        ('classes = ["water", "quay", "ship", "person"]', "classes = 3", "classes is 3, expected a list of names"),
         ('"quay", "ship"', '"ship", "ship"', 'classes has "ship" twice'),
         ("depth_scale", "palette = [1, 2, 3, 4]\ndepth_scale", "palette has no colour"),
         ("photos/{split}", "photos/train", 'images is "photos/train/{id}_cam0.*", expected {split}'),
@@ -161,7 +162,11 @@ def test_depth_that_does_not_vary_can_be_normalised(harbour, tmp_path):
 
 
 def test_a_description_is_needed(tmp_path):
-    with pytest.raises(UserError, match="expected one dataset.toml or dataset.json"):
+    with pytest.raises(UserError, match=r'has no dataset.toml: give it one, with classes = \["road", "car"\]'):
+        data.load("folder", "train", data_dir=tmp_path, prepared_dir=tmp_path)
+    for name in ("dataset.toml", "dataset.json"):
+        (tmp_path / name).touch()
+    with pytest.raises(UserError, match=r"has 2 descriptions: expected one dataset.toml or dataset.json"):
         data.load("folder", "train", data_dir=tmp_path, prepared_dir=tmp_path)
 
 

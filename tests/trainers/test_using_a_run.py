@@ -237,6 +237,7 @@ def test_what_a_person_gets_wrong_is_one_line(run, tmp_path, command):
         (("predict", str(run.path), str(picture), out, "--tta=mirror"), "tta: 'mirror'"),
         (("predict", str(run.path), str(picture), out, "--window=512"), "window: '512'"),
         (("predict", str(bare), str(picture), out), "no model in it yet"),
+        (("predict", str(empty), str(picture), out), "no run, for it has no config.json"),
         (("predict", str(evil), str(picture), out), "cannot be loaded"),
         (("evaluate", str(tmp_path / "none")), "no such run or file"),
         (("evaluate", str(run.path), "--dataset=streets/none"), "unknown dataset"),
