@@ -73,6 +73,8 @@ def act(model):
     found += [fit(batch_size=4).history, model.get_weights()]
     model.compile(model.optimizer, loss={"depth": lambda y, p: 2 * keras.ops.mean(p)}, jit_compile=model.jit_compile)
     found += [fit(batch_size=4).history, model.get_weights()]
+    found += [use(images, few_classes) for use in (model.train_on_batch, model.test_on_batch)]
+    found += [model.predict_on_batch(images)]
     before = model.get_weights()
     model.get_layer("predict").bias.assign(np.full(5, np.nan))
     fit(batch_size=4)
@@ -119,5 +121,23 @@ except ValueError as error:
     assert "jit_compile" in str(error), error
 else:
     raise AssertionError("trained")
+""",
+    )
+
+
+def test_a_sample_weight_is_refused():
+    run_alone(
+        "torch",
+        RECORDED
+        + """
+model = harness.tiny_model()
+model.compile("adam", jit_compile=True)
+for act in (model.fit, model.evaluate):
+    try:
+        act(images, few_classes, sample_weight=np.ones(4), verbose=0)
+    except ValueError as error:
+        assert "sample_weight: not supported" in str(error), error
+    else:
+        raise AssertionError("went on")
 """,
     )

@@ -4,6 +4,7 @@
 first recorded, with stand-ins for its tensors, as a function of all variables' values; that is what is compiled.
 """
 
+import functools
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -31,16 +32,15 @@ class CompiledSteps:
 
     def __init__(self, model: keras.Model):
         self._model = model
-        self._train = _Graph(model, lambda x, y: self._loss_and_logs(x, y, training=True))
-        self._test = _Graph(model, lambda x, y: self._loss_and_logs(x, y, training=False))
+        self._train = _Graph(model, functools.partial(self._loss_and_logs, training=True))
+        self._test = _Graph(model, functools.partial(self._loss_and_logs, training=False))
         self._predict = _Graph(model, lambda x: model(x, training=False))
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """A step of training on images and labels; gives the logs after it."""
         model = self._model
-        x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
         model.zero_grad()
-        loss, logs = self._train(x, y)
+        loss, logs = self._train(*_parts(data))
         trained = model.trainable_variables
         if trained:
             model.optimizer.scale_loss(loss).backward()
@@ -50,17 +50,15 @@ class CompiledSteps:
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """Adds images and labels to the metrics; gives the logs after them."""
-        x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
-        return self._test(x, y)[1]
+        return self._test(*_parts(data))[1]
 
     def predict_step(self, data: Any) -> Any:
         """The outputs of images."""
-        x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        return self._predict(x)
+        return self._predict(_parts(data)[0])
 
-    def _loss_and_logs(self, x, y, training):
+    def _loss_and_logs(self, x, y, sample_weight=None, *, training):
         predictions = self._model(x, training=training)
-        loss = self._model.compute_loss(x, y, predictions, training=training)
+        loss = self._model.compute_loss(x, y, predictions, sample_weight, training=training)
         return loss, _detached(self._model.compute_metrics(x, y, _detached(predictions)))
 
 
@@ -112,6 +110,11 @@ class _Graph:
                 "compiles; compute it by keras.ops, or leave jit_compile out"
             ) from error
         return _Recorded(torch.compile(graph, dynamic=False), moved)
+
+
+def _parts(data: Any) -> list[Any]:
+    """Those of images, labels and weights that a batch has."""
+    return [part for part in keras.utils.unpack_x_y_sample_weight(data) if part is not None]
 
 
 def _detached(tensors: Any) -> Any:
