@@ -7,7 +7,15 @@ import keras
 import numpy as np
 from keras import ops
 
-from mtl_keras.backend import build_optimizer, feed, feed_images, is_eager, lay_out_kernels, share_of_batch
+from mtl_keras.backend import (
+    build_optimizer,
+    feed,
+    feed_images,
+    is_eager,
+    is_within_call,
+    lay_out_kernels,
+    share_of_batch,
+)
 from mtl_keras.backend.steps import as_one, compiled_steps, state_kept, undo_where_skipped
 from mtl_keras.data.spec import DataSpec
 from mtl_keras.files import as_tuples
@@ -228,7 +236,7 @@ class MultiTaskModel(keras.Model):
 
     def call(self, inputs, training=None, mask=None):
         """As Keras', without what it does around each layer where that would be done in every step."""
-        if not is_eager() or training is None or mask is not None:
+        if not (is_eager() and is_within_call()) or training is None or mask is not None:
             return super().call(inputs, training=training, mask=mask)
         outputs = self._layer_calls.run(self._standardize_inputs(inputs), training)
         return keras.tree.pack_sequence_as(self._outputs_struct, outputs)

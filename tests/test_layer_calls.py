@@ -9,7 +9,7 @@ from keras import layers
 
 import zoo
 from mtl_keras import MultiTaskModel
-from mtl_keras.layers import block
+from mtl_keras.layers import Block, block
 from tests import harness
 from tests.test_backends import run_alone
 
@@ -94,6 +94,94 @@ def test_what_keras_sees_to_is_seen_to(precision, directly, policy, training):
     _, penalties, _ = found[0]
     assert len(penalties) == 1 and penalties[0] > 0
     assert_equal(*found)
+
+
+class InFloat32(layers.Layer):
+    """Gives another type than it tells."""
+
+    def call(self, x):
+        return keras.ops.cast(x, "float32")
+
+    def compute_output_shape(self, shape):
+        return shape
+
+
+class Doubled(layers.Conv2D):
+    """Does more around its call than Keras does."""
+
+    def __call__(self, *arguments, **options):
+        return 2.0 * super().__call__(*arguments, **options)
+
+
+class Tripled(Block):
+    def call(self, inputs, training=None, mask=None):
+        return 3.0 * super().call(inputs, training=training, mask=mask)
+
+
+@block
+def one_of_a_dict(x):
+    return {"features": layers.Conv2D(5, 1)(x)}
+
+
+def strange_model() -> MultiTaskModel:
+    """Layers of others, a mask, policies of their own, and whatever has one output in a dict or list."""
+    image = keras.Input((None, None, 3), name="image")
+    x = layers.Conv2D(6, 1)(InFloat32()(layers.Conv2D(8, 1)(image)))
+    x = layers.BatchNormalization()(x, mask=keras.ops.max(image, axis=-1) > 100)
+    x = layers.Conv2D(4, 1, dtype="bfloat16")(Doubled(4, 1)(x))
+    x = layers.BatchNormalization()(layers.Masking()(layers.ReLU()(x)))
+    shape = keras.Input((None, None, 4))
+    x = Tripled(shape, layers.Conv2D(4, 1)(shape), name="tripled")(x)
+    (x,) = keras.ops.split(x, 1, axis=-1)
+    x = keras.Model(shape, {"features": layers.Conv2D(6, 1)(shape)}, name="model_of_a_dict")(x)["features"]
+    x = one_of_a_dict(x, name="block_of_a_dict")["features"]
+    return MultiTaskModel(image, {"semseg": x[..., :4], "depth": x[..., 4:]}, spec=harness.spec())
+
+
+@pytest.mark.filterwarnings("ignore:.*was passed an input with a mask")
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_what_is_not_known_is_left_to_keras(precision, directly, policy, training):
+    precision(policy)
+    model, images = strange_model(), harness.images(2, 16, 16)
+    weights, found = model.get_weights(), []
+    for call in (outputs, directly):
+        model.set_weights(weights)
+        found.append((call(model, images, training), model.get_weights()))
+    assert_equal(*found)
+
+
+def test_policies_may_change_and_calls_be_replaced(directly):
+    model, images = zoo.build("joint", encoder="resnet18"), harness.images(1, 32, 32)
+    encoder = model.get_layer("encoder")
+    directly(model, images, training=False)
+    encoder.get_layer("conv1").dtype_policy = "mixed_bfloat16"
+    assert_equal(*(call(model, images, training=False) for call in (outputs, directly)))
+    call = encoder.call
+    encoder.call = lambda *arguments, **options: keras.tree.map_structure(
+        lambda x: 0.0 * x, call(*arguments, **options)
+    )
+    nothing = directly(model, images, training=False)
+    assert_equal(nothing, outputs(model, images, training=False))
+    assert np.ptp(nothing["semseg"][..., 0]) == 0
+
+
+def test_under_pytorch_a_model_may_be_called_without_keras_around_it():
+    run_alone(
+        "torch",
+        """
+import keras, numpy as np, zoo
+from tests import harness
+
+keras.config.set_dtype_policy("mixed_bfloat16")
+model, images = zoo.build("joint", encoder="resnet18"), keras.ops.convert_to_tensor(harness.images(1, 32, 32))
+expected = model(images, training=False)
+values = ([v.value for v in variables] for variables in (model.trainable_variables, model.non_trainable_variables))
+for found in (model.call(images, training=False), model.stateless_call(*values, images, training=False)[0]):
+    for name, value in expected.items():
+        np.testing.assert_array_equal(*(keras.ops.convert_to_numpy(x.detach()) for x in (found[name], value)))
+""",
+    )
 
 
 def test_under_pytorch_hooks_are_told_and_faults_found():

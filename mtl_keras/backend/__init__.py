@@ -1,6 +1,6 @@
 """What differs between Keras' backends, in one place: nothing outside names TensorFlow, JAX or torch."""
 
-from mtl_keras.backend.eager import is_eager, is_watched
+from mtl_keras.backend.eager import is_eager, is_watched, is_within_call
 from mtl_keras.backend.feeding import feed, feed_images
 from mtl_keras.backend.hardware import (
     cores,
@@ -46,6 +46,7 @@ __all__ = [
     "interpolate",
     "is_eager",
     "is_watched",
+    "is_within_call",
     "lay_out_kernels",
     "local_predictor",
     "max_pool",

@@ -3,11 +3,17 @@
 import importlib
 
 import keras
+from keras.src.backend.common import global_state
 
 
 def is_eager() -> bool:
     """Whether each step calls the layers anew, as under PyTorch; the others call them once, for a graph."""
     return keras.backend.backend() == "torch"
+
+
+def is_within_call() -> bool:
+    """Whether a layer's `__call__` is under way: it sets up what the layers that are called in it share."""
+    return global_state.get_global_attribute("current_call_ctx") is not None
 
 
 def is_watched(layer: keras.Layer) -> bool:
