@@ -20,6 +20,7 @@ from zoo.recipes import RECIPES
 # The flags that are defined here are those of the command that asks for them, and stand in its --help.
 flags.disclaim_key_flags()
 
+EXIT_SOME_FAILED = 1
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
@@ -38,6 +39,8 @@ def launch(main: Callable[[list[str]], int | None], *, takes: str | None = None)
             rest = flags.FLAGS(list(argv))[1:]
         except flags.Error as error:
             fail(f"{first_line(error)}; --help lists the flags")
+        except SystemExit:
+            sys.exit(0)  # --help was asked for and given, which absl takes for a failure
         if rest and takes is None:
             fail(f"'{rest[0]}' is no flag; this command takes flags alone, --help lists them")
         # Libraries report through absl too; a person wants their warnings only.
@@ -81,6 +84,20 @@ def fail(message: str) -> typing.NoReturn:
     """Prints one line and exits with status 2."""
     print(f"error: {message}", file=sys.stderr, flush=True)
     sys.exit(EXIT_USER_ERROR)
+
+
+def failed(failures: Sequence[str], what: str, *, any_done: bool) -> int:
+    """Lists what failed, "error: 2 not exported:" and a line for each; returns the command's exit status.
+
+    Args:
+        failures: a line for each.
+        what: what was not done to them, such as "exported".
+        any_done: whether others were; if none was, the status is that of a command that could do nothing.
+    """
+    print(f"error: {len(failures)} not {what}:", file=sys.stderr)
+    for failure in failures:
+        print(f"  {failure}", file=sys.stderr)
+    return EXIT_SOME_FAILED if any_done else EXIT_USER_ERROR
 
 
 def define_flags(config: type, names: Sequence[str] | None = None) -> None:

@@ -1,7 +1,7 @@
 """A page where a person drops an image and sees classes and depth: `python -m trainers.demo RUN`.
 
-Needs `pip install starlette uvicorn`. It listens on this machine alone unless --host says otherwise; uploads are
-limited and never written to disk.
+Needs `pip install -r requirements-extras.txt`. It listens on this machine alone unless --host says otherwise; uploads
+are limited and never written to disk.
 """
 
 import asyncio
@@ -67,7 +67,7 @@ def make_app(
         from starlette.responses import HTMLResponse, JSONResponse, Response
         from starlette.routing import Route
     except ImportError:
-        raise UserError("demo: Starlette is not installed; run: pip install starlette uvicorn") from None
+        raise UserError("demo: Starlette is not installed; run: pip install -r requirements-extras.txt") from None
     one_at_a_time = asyncio.Lock()
 
     def refusal(status: int, reason: str) -> JSONResponse:
@@ -181,7 +181,7 @@ def main(arguments: list[str]) -> None:
     try:
         import uvicorn
     except ImportError:
-        raise UserError("demo: uvicorn is not installed; run: pip install starlette uvicorn") from None
+        raise UserError("demo: uvicorn is not installed; run: pip install -r requirements-extras.txt") from None
     import zoo
 
     with listen(FLAGS.host, FLAGS.port) as listening:

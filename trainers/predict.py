@@ -1,7 +1,7 @@
 """Predicts images and videos: `python -m trainers.predict RUN INPUT… --out DIR`.
 
-INPUT is a file, a folder, a glob or a video (PNG, JPEG; videos need `pip install av`). Below --out there is a folder
-for each kind of output, with a file for each image:
+INPUT is a file, a folder, a glob or a video (PNG, JPEG; videos need PyAV, of requirements-extras.txt). Below --out
+there is a folder for each kind of output, with a file for each image:
 
 - `overlay/`: the image under the colours of its classes.
 - `semseg/`: class ids, a palette PNG of train ids.
@@ -13,14 +13,14 @@ Of a video `drive.mov`, the overlay is a video too: `overlay/drive.mp4` (H.264, 
 average rate of frames; where a side is odd, its last row or column stands there twice. The other kinds, whose values a
 video would blur, have a folder `drive/` with a file for each frame; `--only=overlay` leaves them out.
 
-What cannot be read, or written under its name, is named and passed over; the exit status is then 1.
+What cannot be read, or written under its name, is named and passed over; the exit status is then 1, and 2 where
+nothing was predicted.
 """
 
 import contextlib
 import dataclasses
 import itertools
 import os
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 FLAGS = flags.FLAGS
 KINDS = ("overlay", "semseg", "depth", "depth8", "picture")
-EXIT_SOME_FAILED = 1
 
 flags.DEFINE_string("out", None, "folder to write to")
 flags.DEFINE_multi_enum("only", None, KINDS, "write this kind of output only; may be given several times")
@@ -219,10 +218,7 @@ def _summary(console: Any, progress: Progress, out: Path, seconds: float) -> int
         )
     if not progress.failures:
         return None
-    print(f"error: {len(progress.failures)} not predicted:", file=sys.stderr)
-    for failure in progress.failures:
-        print(f"  {failure}", file=sys.stderr)
-    return EXIT_SOME_FAILED
+    return cli.failed(progress.failures, "predicted", any_done=progress.images > 0)
 
 
 if __name__ == "__main__":

@@ -113,4 +113,4 @@ def _pyav(path: Path) -> Any:
     try:
         return importlib.import_module("av")
     except ImportError:
-        raise UserError(f"{path}: a video needs PyAV; install it: pip install av") from None
+        raise UserError(f"{path}: a video needs PyAV; run: pip install -r requirements-extras.txt") from None

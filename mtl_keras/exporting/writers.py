@@ -233,4 +233,4 @@ def package(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         root = name.partition(".")[0]
-        raise UserError(f"{root}: not installed ({error}); run: pip install {root}") from None
+        raise UserError(f"{root}: not installed ({error}); run: pip install -r requirements-extras.txt") from None

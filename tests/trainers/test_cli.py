@@ -16,7 +16,9 @@ from trainers.config import SOURCE, RunConfig
     ],
 )
 def test_help_lists_every_flag_of_the_command_and_no_other(name, flags, command):
-    said = command(name, "--help").communicate(timeout=120)[0]
+    process = command(name, "--help")
+    said = process.communicate(timeout=120)[0]
+    assert process.returncode == 0
     assert {flag for flag in flags if f"--{flag}:" not in said and f"--[no]{flag}:" not in said} == set()
     assert "--alsologtostderr" not in said
     if name != "fit":

@@ -253,6 +253,19 @@ def test_what_a_person_gets_wrong_is_one_line(run, tmp_path, command):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_command_that_did_nothing_ends_like_one_that_could_not(run, tmp_path, command):
+    torn, out = tmp_path / "torn.png", tmp_path / "out"
+    torn.write_text("no image")
+    (out / "saved_model").mkdir(parents=True)
+    for started, heading in (
+        (command("predict", str(run.path), str(torn), f"--out={out}"), "error: 1 not predicted:"),
+        (command("export", str(run.path), f"--out={out}"), "error: 1 not exported:"),
+    ):
+        _, errors = started.communicate(timeout=120)
+        assert started.returncode == 2
+        assert len(errors[errors.index(heading) :].splitlines()) == 2
+
+
 def _keras_file_with_code(path: Path) -> None:
     import keras
 
