@@ -20,7 +20,7 @@ from mtl_keras import backend
 from mtl_keras.data.cache import open_cache
 from mtl_keras.data.dataset import Dataset
 from mtl_keras.data.pipeline import Collate, Fetch, IndexSource, index_order, process_batches
-from mtl_keras.data.pools import hidden_main_module
+from mtl_keras.data.pools import hidden_main_module, start_worker
 from mtl_keras.data.views import View
 from mtl_keras.errors import UserError
 
@@ -196,14 +196,13 @@ class Loader(keras.utils.PyDataset):
 
     def _start(self, step: int) -> None:
         _close(self._running, self.worker_processes)
-        options = grain.ReadOptions(num_threads=self._threads, prefetch_buffer_size=self._prefetch)
-        batches = self._batches.slice(slice(step, None)).to_iter_dataset(options)
+        reading = grain.ReadOptions(num_threads=self._threads, prefetch_buffer_size=self._prefetch)
+        batches = self._batches.slice(slice(step, None)).to_iter_dataset(reading)
         if self.worker_processes:
             _let_grain_read_its_flags()
             ahead = max(1, self._prefetch // self.worker_processes)
-            batches = batches.mp_prefetch(
-                grain.MultiprocessingOptions(num_workers=self.worker_processes, per_worker_buffer_size=ahead)
-            )
+            options = grain.MultiprocessingOptions(num_workers=self.worker_processes, per_worker_buffer_size=ahead)
+            batches = batches.mp_prefetch(options, worker_init_fn=start_worker)
         self._running.append(iter(batches))
         self._first_step = step
 

@@ -45,11 +45,11 @@ def ordered_map(function: Callable[[Any], Any], jobs: Iterable[Any], *, processe
 def _process_pool(workers: int) -> futures.ProcessPoolExecutor:
     # Forking is not safe beside the threads of TensorFlow and JAX.
     context = multiprocessing.get_context("spawn")
-    return futures.ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
+    return futures.ProcessPoolExecutor(workers, mp_context=context, initializer=start_worker)
 
 
-def _start_worker() -> None:
-    """Leaves Ctrl-C to the parent, and ends with it even if it is killed."""
+def start_worker(*_: Any) -> None:
+    """Makes a worker process leave Ctrl-C to its parent, and end with it even if it is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

@@ -1,7 +1,9 @@
 import os
+import re
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 from mtl_keras.data import EvalView, Loader, TrainView, open_cache
 from mtl_keras.data.depth_encoding import decode_depth
 from mtl_keras.errors import UserError
+from tests.trainers.waiting import wait_until
 
 CROP = TrainView((32, 32), horizontal_flip=True)
 
@@ -239,3 +242,32 @@ def test_a_program_that_forgets_to_close_ends(prepared, workers, tmp_path):
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == "(4, 32, 32, 3)"
     assert "Traceback" not in result.stderr and "leaked" not in result.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="reads Linux's /proc")
+def test_a_killed_program_leaves_no_process_and_no_shared_memory(prepared, tmp_path):
+    program = f"""
+        import multiprocessing, time
+        from mtl_keras.data import Dataset, Loader, TrainView
+        dataset = Dataset({str(prepared["train"].path)!r}, "train")
+        loader = Loader(dataset, 4, TrainView((32, 32)), workers=2, cache="disk", cache_dir={str(tmp_path)!r})
+        batches = [loader[0], loader[1]]
+        print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+        time.sleep(600)
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.getcwd()},
+    )
+    workers = process.stdout.readline().split()
+    shared = [
+        Path(name) for pid in workers for name in re.findall(r"/dev/shm/\S+", Path(f"/proc/{pid}/maps").read_text())
+    ]
+    process.kill()
+    # Every process that it started holds the other end.
+    process.communicate(timeout=60)
+    assert len(workers) == 2 and shared
+    wait_until(lambda: not any(path.exists() for path in shared), seconds=60)
