@@ -70,6 +70,7 @@ class LastState(keras.callbacks.Callback):
         steps_per_epoch: steps of an epoch.
         minutes: between saves within an epoch.
         steps: between saves within an epoch, or None.
+        about: facts that go with every state.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class LastState(keras.callbacks.Callback):
         *,
         minutes: float = 10.0,
         steps: int | None = None,
+        about: Mapping[str, object] | None = None,
     ):
         super().__init__()
         self.files = files
@@ -89,6 +91,7 @@ class LastState(keras.callbacks.Callback):
         self.steps_per_epoch = steps_per_epoch
         self.minutes = minutes
         self.steps = steps
+        self.about = dict(about or {})
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="save")
         self._writing: Future | None = None
         self._saved_at = time.monotonic()
@@ -118,7 +121,8 @@ class LastState(keras.callbacks.Callback):
 
     def facts(self) -> dict[str, object]:
         """What goes with a state."""
-        return {"seconds": self.clock.seconds, "learning_rate": self.clock.learning_rate, "best": self.best.best}
+        so_far = {"seconds": self.clock.seconds, "learning_rate": self.clock.learning_rate, "best": self.best.best}
+        return {**self.about, **so_far}
 
     def wait(self) -> None:
         """Waits until the last save is on the disk; tells on stderr if it failed."""

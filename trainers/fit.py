@@ -12,7 +12,7 @@ on behind the bad batch, up to five times a process. With `--on_nan=skip` such a
 says how many there were.
 
 A resumed run keeps its settings, but for where its data lies (--data_dir, --prepared_dir), how it is read (--cache,
---cache_dir, --workers), and --on_nan=stop or rollback.
+--cache_dir, --workers), and --on_nan=stop or rollback. Data that has changed since it began is refused.
 """
 
 import dataclasses

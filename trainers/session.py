@@ -9,6 +9,7 @@ import numpy as np
 from mtl_keras import backend, callbacks
 from mtl_keras.checkpoints import SavedState, assign_weights, restore_training_state, weights_of
 from mtl_keras.model import MultiTaskModel
+from trainers import same_data
 from trainers.assemble import Splits, compile_model, make_model, make_splits
 from trainers.config import RunConfig
 
@@ -30,9 +31,10 @@ class Session:
     model: MultiTaskModel
 
     @classmethod
-    def of(cls, config: RunConfig, parallel: backend.Parallel) -> "Session":
-        """Opens the data and builds the model that a configuration names."""
+    def of(cls, config: RunConfig, parallel: backend.Parallel, state: SavedState | None = None) -> "Session":
+        """Opens the data and builds the model that a configuration names; raises `UserError` for data not a state's."""
         splits = make_splits(config, parallel)
+        same_data.check(state[2].get("data", {}) if state else {}, splits)
         with parallel.scope():
             model = make_model(config, splits.train.dataset.spec)
         return cls(config, parallel, splits, model)

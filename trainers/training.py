@@ -17,7 +17,7 @@ from mtl_keras.errors import UserError
 from mtl_keras.event_writer import EventWriter
 from mtl_keras.profiling import Trace
 from mtl_keras.progress import ProgressBar
-from trainers import dashboards, recovery
+from trainers import dashboards, recovery, same_data
 from trainers.config import RunConfig
 from trainers.devices import StopTogether
 from trainers.finishing import finish
@@ -48,7 +48,7 @@ def resume(run: RunFolder, config: RunConfig, parallel: backend.Parallel) -> Non
     follows = backend.process_index() > 0
     with contextlib.nullcontext() if follows else locked(run):
         state = _last_state(run)
-        session = Session.of(config, parallel)
+        session = Session.of(config, parallel, state)
         if follows:
             follow(session, state)
         else:
@@ -121,6 +121,7 @@ def _train(session: Session, run: RunFolder, state: SavedState | None, rollbacks
             session.steps_per_epoch,
             minutes=config.save_every,
             steps=config.save_steps,
+            about={"data": same_data.facts_of(session.splits)},
         )
         stop = StopTogether(last) if backend.process_count() > 1 else saving.StopOnSignal(last)
         watch = faults.LossWatch(clock)

@@ -17,14 +17,20 @@ LIGHT = ("--arch=joint", "--noaspp", "--noskip")
 
 
 @pytest.fixture(scope="session")
-def scenes(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Flags for a dataset of 12 training and 3 validation images, 64×96, and a network that compiles fast."""
+def scenes_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of `scenes`' images."""
     folder = tmp_path_factory.mktemp("scenes")
-    write_miniscapes(folder / "source", {"train": 12, "val": 3, "test": 2}, size=(64, 96))
+    write_miniscapes(folder, {"train": 12, "val": 3, "test": 2}, size=(64, 96))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def scenes(scenes_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Flags for a dataset of 12 training and 3 validation images, 64×96, and a network that compiles fast."""
     return [
         "--dataset=miniscapes",
-        f"--data_dir={folder / 'source'}",
-        f"--prepared_dir={folder / 'prepared'}",
+        f"--data_dir={scenes_dir}",
+        f"--prepared_dir={tmp_path_factory.mktemp('prepared')}",
         "--encoder=resnet18",
         "--crop=32,64",
         "--batch_size=3",

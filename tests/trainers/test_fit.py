@@ -174,6 +174,25 @@ def test_a_damaged_state_falls_back_to_the_one_before(command, scenes, light_run
     assert_same_result(run, light_run)
 
 
+def test_a_run_goes_on_with_its_own_data_alone_wherever_that_lies(command, light_run, scenes_dir, tmp_path):
+    shutil.copytree(light_run, tmp_path / "run")
+    shutil.copytree(scenes_dir, tmp_path / "moved", copy_function=shutil.copyfile)
+    places = [f"--data_dir={tmp_path / 'moved'}", f"--prepared_dir={tmp_path / 'prepared'}"]
+    finished(command("fit", f"--resume={tmp_path / 'run'}", *places))
+    before = contents(tmp_path / "run")
+    for kind, suffix in (("rgb", "jpg"), ("semseg", "png"), ("depth", "png")):
+        (tmp_path / "moved" / "train" / kind / f"0.{suffix}").unlink()
+    _, errors = finished(command("fit", f"--resume={tmp_path / 'run'}", *places), status=2)
+    (line,) = (line for line in errors.splitlines() if line.startswith("error:"))
+    assert "the data is not what the run began with (mean depth " in line
+    assert "training images 12, now 11); put that back, or name its folder with --data_dir" in line
+    assert contents(tmp_path / "run") == before
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def test_what_a_person_got_wrong_ends_in_one_line(command, scenes, whole_run, tmp_path):
     run, _ = whole_run
     # As a run comes from the hub.
