@@ -40,6 +40,11 @@ def make_splits(config: RunConfig, parallel: backend.Parallel) -> Splits:
     check = functools.partial(make_model, config, None)
     splits = data.load_splits(config.dataset, ("train", "val"), before_preparing=check, **config.source)
     train, val = splits.values()
+    if not train.tasks:
+        raise UserError(
+            f"{train.name} train has no label at all, of neither task, so that nothing can be learned; put its labels "
+            "where they are looked for (README, Your data)"
+        )
     for task in TASKS:
         for split, effect in ((train, "nothing is learned of it"), (val, "its metrics are NaN")):
             if task not in split.tasks:

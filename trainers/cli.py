@@ -73,7 +73,7 @@ def launch(main: Callable[[list[str]], int | None], *, takes: str | None = None)
 
 def _show_logs() -> None:
     """Prints what the project's own packages log as plain lines, on stderr: stdout is the command's."""
-    for package in ("mtl_keras", "zoo"):
+    for package in ("mtl_keras", "zoo", "trainers"):
         logger = python_logging.getLogger(package)
         logger.setLevel(python_logging.INFO)
         logger.addHandler(python_logging.StreamHandler(sys.stderr))

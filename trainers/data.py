@@ -5,7 +5,6 @@ which files are bad, and draws some samples: image, classes with a legend, depth
 is kept with the prepared data (`statistics-<split>.json`) and read from there the next time.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,21 +36,14 @@ def main(arguments: list[str]) -> None:
     if out and out.exists() and not out.is_dir():
         raise UserError(f"out: {out} is a file; give a folder")
     config = RunConfig(**cli.given_flags(RunConfig))
-    datasets = data.load_splits(config.dataset, **config.source)
-    chosen = _chosen(datasets, FLAGS.split)
-    statistics = {split: _statistics(dataset) for split, dataset in chosen.items()}
+    datasets = data.load_splits(config.dataset, FLAGS.split, **config.source)
+    statistics = {split: _statistics(dataset) for split, dataset in datasets.items()}
     console = Console(highlight=False, soft_wrap=True, markup=False)
-    console.print(data_report.describe(chosen, statistics))
-    for split, dataset in chosen.items():
+    console.print(data_report.describe(datasets, statistics))
+    for split, dataset in datasets.items():
         path = (out or dataset.path) / f"samples-{split}.png"
         _write(path, data_report.draw(dataset, FLAGS.samples))
         console.print(f"picture     {path}")
-
-
-def _chosen(datasets: Mapping[str, "Dataset"], names: list[str] | None) -> dict[str, "Dataset"]:
-    if unknown := [name for name in names or () if name not in datasets]:
-        raise UserError(f"split: '{unknown[0]}' is none of the dataset's; use one or more of {', '.join(datasets)}")
-    return {name: datasets[name] for name in names or datasets}
 
 
 def _statistics(dataset: "Dataset") -> "Statistics":

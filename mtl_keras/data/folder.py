@@ -34,7 +34,6 @@ from mtl_keras.errors import UserError, first_line, on_one_line
 from mtl_keras.files import as_tuples, read_values
 
 _DESCRIPTIONS = ("dataset.toml", "dataset.json")
-_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 _KINDS = ("images", "labels", "depth")
 
 
@@ -46,8 +45,8 @@ class Description:
     name: str = "folder"
     palette: tuple[Color, ...] = ()
     images: str = "{split}/images/{id}.*"
-    labels: str = "{split}/labels/{id}.png"
-    depth: str = "{split}/depth/{id}.png"
+    labels: str = "{split}/labels/{id}.*"
+    depth: str = "{split}/depth/{id}.*"
     depth_encoding: str = "linear"
     depth_scale: float = 1.0
     depth_range: tuple[float, float] = (0.1, 300.0)
@@ -177,7 +176,11 @@ def default_palette(classes: Sequence[str]) -> tuple[Color, ...]:
 
 def _find_samples(root: Path, facts: Description, split: str) -> list[RawSample]:
     patterns = [getattr(facts, kind).replace("{split}", split) for kind in _KINDS]
-    return raw_files.raw_samples(*(_matches(root, pattern) for pattern in patterns))
+    images, labels, depth = (_matches(root, pattern) for pattern in patterns)
+    # In one folder, `{id}.*` fits the labels' names too.
+    taken = {path for _, path in (*labels, *depth)}
+    images = [(name, path) for name, path in images if path not in taken]
+    return raw_files.raw_samples(*(raw_files.by_id(files) for files in (images, labels, depth)))
 
 
 def _check_found(root: Path, description: str, facts: Description, samples: dict[str, list[RawSample]]) -> None:
@@ -191,19 +194,19 @@ def _check_found(root: Path, description: str, facts: Description, samples: dict
             )
 
 
-def _matches(root: Path, pattern: str) -> raw_files.FilesById:
-    """Files by what stands in the place of {id}, which may reach over folders."""
+def _matches(root: Path, pattern: str) -> list[tuple[str, Path]]:
+    """Files with what stands in the place of {id}, which may reach over folders; pictures where a suffix is open."""
     before, after = pattern.split("{id}")
     folder = root / before.rpartition("/")[0]
     # Suffixes are written in either case.
     ending = "(?i:" + re.escape(after).replace(r"\*", "[^/]*") + ")"
     expression = re.compile(re.escape(before) + "(.+)" + ending, re.DOTALL)
-    found = []
+    found, has_suffix = [], re.search(r"\.\w+$", after)
     for path in raw_files.every_path(folder) if folder.is_dir() else ():
         match = expression.fullmatch(path.relative_to(root).as_posix())
-        if match and path.suffix.lower() in _IMAGE_SUFFIXES and not raw_files.is_hidden(path.relative_to(folder)):
+        if match and not raw_files.is_hidden(path.relative_to(folder)) and (has_suffix or raw_files.is_picture(path)):
             found.append((match[1], path))
-    return raw_files.by_id(found)
+    return found
 
 
 def _is_color(color: Any) -> bool:

@@ -20,8 +20,6 @@ from mtl_keras.data.raw_files import FileRules, RawSample
 from mtl_keras.data.spec import MINISCAPES, SPLITS, DataSpec
 from mtl_keras.errors import UserError
 
-_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
-
 
 @dataclasses.dataclass(eq=False)
 class MiniscapesConfig(tfds.core.BuilderConfig):
@@ -67,12 +65,12 @@ class Miniscapes(ExampleBuilder):
 
 
 def _find_samples(folder: Path) -> list[RawSample]:
-    labels = (_by_stem(folder / kind, {".png"}) for kind in ("semseg", "depth"))
-    return raw_files.raw_samples(_by_stem(folder / "rgb", _IMAGE_SUFFIXES), *labels)
+    labels = (_by_stem(folder / kind, [".png"]) for kind in ("semseg", "depth"))
+    return raw_files.raw_samples(_by_stem(folder / "rgb", raw_files.READABLE), *labels)
 
 
-def _by_stem(folder: Path, suffixes: set[str]) -> raw_files.FilesById:
-    """The images of a folder; none if there is no such folder."""
+def _by_stem(folder: Path, readable: Sequence[str]) -> raw_files.FilesById:
+    """The pictures of a folder; none if there is no such folder."""
     paths = folder.iterdir() if folder.is_dir() else ()
-    named = (path for path in paths if not path.name.startswith("."))
-    return raw_files.by_id((path.stem, path) for path in named if path.suffix.lower() in suffixes)
+    pictures = (path for path in paths if raw_files.is_picture(path) and not raw_files.is_hidden(Path(path.name)))
+    return raw_files.by_id(((path.stem, path) for path in pictures), readable)

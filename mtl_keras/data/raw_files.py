@@ -4,8 +4,9 @@ import contextlib
 import dataclasses
 import hashlib
 import itertools
+import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
@@ -21,6 +22,14 @@ Result = TypeVar("Result")
 FilesById = dict[str, list[Path]]
 
 GREY_16 = ("I;16", "I;16B", "I;16L", "I")
+READABLE = (".jpeg", ".jpg", ".png")
+# What pictures and depth also come in: nothing here reads it, so such a file is named, not passed over.
+_UNREADABLE = (
+    *(".avif", ".bmp", ".exr", ".gif", ".hdr", ".heic", ".jfif", ".jp2", ".jxl"),
+    *(".mat", ".npy", ".npz", ".pfm", ".pgm", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
+)
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +141,11 @@ def files_of(samples: dict[str, list[RawSample]]) -> set[Path]:
 
 
 def raw_samples(images: FilesById, semseg: FilesById, depth: FilesById) -> list[RawSample]:
-    """A sample for each id that has an image, in the order of their numbers."""
+    """A sample for each id that has an image, in the order of their numbers; tells of labels that have none."""
+    for labels in (semseg, depth):
+        if strays := [paths[0] for name, paths in labels.items() if name not in images]:
+            more = f" and {len(strays) - 1} more" if strays[1:] else ""
+            logger.warning("passed over labels of no image: %s%s", on_one_line(strays[0]), more)
     samples = []
     for name in sorted(images, key=natural_order):
         kinds = [kind.get(name, []) for kind in (images, semseg, depth)]
@@ -142,12 +155,20 @@ def raw_samples(images: FilesById, semseg: FilesById, depth: FilesById) -> list[
     return samples
 
 
-def by_id(files: Iterable[tuple[str, Path]]) -> FilesById:
-    """Groups files by their ids, each group in the order of the names."""
+def is_picture(path: PurePath) -> bool:
+    """Whether a file's suffix is one that pictures and depth have, in a format that is read or in another."""
+    return path.suffix.lower() in (*READABLE, *_UNREADABLE)
+
+
+def by_id(files: Iterable[tuple[str, Path]], readable: Sequence[str] = READABLE) -> FilesById:
+    """Groups files by their ids, each group in the order of the names.
+
+    Files of other suffixes than the readable ones count where their id has no other: whoever reads them names them.
+    """
     found: FilesById = {}
     for name, path in sorted(files):
         found.setdefault(name, []).append(path)
-    return found
+    return {name: [path for path in paths if path.suffix.lower() in readable] or paths for name, paths in found.items()}
 
 
 def shared_id(name: str, files: Iterable[object]) -> list[BadFile]:

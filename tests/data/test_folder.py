@@ -1,3 +1,4 @@
+import itertools
 import json
 import shutil
 import struct
@@ -142,6 +143,32 @@ def test_files_that_share_an_id_are_listed(harbour, tmp_path):
     assert headline.startswith("4 files of folder") and len(lines) == 4
     assert sum("dock_cam0" in line and "another file has the id dock too" in line for line in lines) == 2
     assert sum("2_classes" in line and "another file has the id pier/2 too" in line for line in lines) == 2
+
+
+def test_depth_in_another_format_is_named_as_the_pattern_finds_it(harbour, tmp_path):
+    for path in (harbour / "lidar").rglob("*.png"):
+        Image.open(path).save(path.with_suffix(".tif"))
+        path.unlink()
+    for ending in ("tif", "*"):
+        text = DESCRIPTION.replace("lidar/{split}/{id}.png", "lidar/{split}/{id}." + ending)
+        (harbour / "dataset.toml").write_text(text)
+        with pytest.raises(UserError, match=r"4 files of folder cannot be used") as error:
+            data.load("folder", "train", data_dir=harbour, prepared_dir=tmp_path / "prepared")
+        assert str(error.value).count(".tif: not a PNG or JPEG image") == 4
+
+
+def test_images_and_labels_may_lie_in_one_folder(tmp_path):
+    rng = np.random.default_rng(0)
+    for split, number in itertools.product(("train", "val"), range(2)):
+        folder = tmp_path / "source" / split
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (40, 64, 3), np.uint8)).save(folder / f"{number}.png")
+        Image.fromarray(rng.integers(0, 2, (40, 64)).astype(np.uint8)).save(folder / f"{number}_label.png")
+    text = 'classes = ["a", "b"]\nimages = "{split}/{id}.*"\nlabels = "{split}/{id}_label.png"\n'
+    (tmp_path / "source" / "dataset.toml").write_text(text)
+    train = data.load("folder", "train", data_dir=tmp_path / "source", prepared_dir=tmp_path / "prepared")
+    assert [train.id(index) for index in range(len(train))] == ["0", "1"]
+    assert all((train[index]["semseg"] < 2).all() for index in range(2))
 
 
 def test_hidden_files_and_folders_are_passed_over(harbour, tmp_path):

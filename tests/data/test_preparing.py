@@ -126,6 +126,33 @@ def test_images_that_share_an_id_are_listed_and_may_be_skipped(miniscapes_dir, t
     assert len(data.load("miniscapes", "train", **where)) == 11
 
 
+def test_pictures_in_other_formats_are_named_and_labels_of_no_image_told(miniscapes_dir, tmp_path, caplog):
+    train = miniscapes_dir / "train"
+    for path, format in (
+        ("rgb/0.jpg", "webp"),
+        ("semseg/3.png", "bmp"),
+        ("depth/4.png", "tiff"),
+        ("semseg/5.png", "jpg"),
+    ):
+        with Image.open(train / path) as image:
+            image.convert("L" if "rgb" not in path else "RGB").save((train / path).with_suffix(f".{format}"))
+        (train / path).unlink()
+    np.save(train / "depth" / "6.npy", np.zeros((72, 96)))  # beside 6.png, which is what is read
+    (train / "semseg" / "7.png").rename(train / "semseg" / "000007.png")
+    (train / "rgb" / "notes.txt").touch()
+    with pytest.raises(UserError) as error:
+        data.load("miniscapes", "train", data_dir=miniscapes_dir, prepared_dir=tmp_path / "prepared")
+    _, *lines = str(error.value).splitlines()
+    assert sorted(line.strip().removeprefix(f"{train}/") for line in lines) == [
+        "depth/4.tiff: not a PNG or JPEG image",
+        "rgb/0.webp: not a PNG or JPEG image",
+        "semseg/3.bmp: not a PNG or JPEG image",
+        "semseg/5.jpg: JPEG, expected PNG",
+    ]
+    told = [record.getMessage() for record in caplog.records if record.name == "mtl_keras.data.raw_files"]
+    assert told == [f"passed over labels of no image: {train / 'semseg' / '000007.png'}"]
+
+
 def test_hidden_files_are_passed_over(miniscapes_dir, tmp_path):
     before = data.load("miniscapes", "train", data_dir=miniscapes_dir, prepared_dir=tmp_path)
     for name in ("rgb/._1.jpg", "rgb/.DS_Store", "semseg/._1.png", "depth/._1.png"):
@@ -219,7 +246,7 @@ def test_wrong_places_and_splits_are_refused(miniscapes_dir, tmp_path):
         data.load("miniscapes", "train", data_dir=tmp_path / "empty", prepared_dir=tmp_path)
     with pytest.raises(UserError, match='no split "night": expected one of'):
         data.load("miniscapes", "night", data_dir=miniscapes_dir, prepared_dir=tmp_path / "prepared")
-    with pytest.raises(UserError, match="does not take the options image_size"):
+    with pytest.raises(UserError, match="does not take image_size: leave it out"):
         data.load("miniscapes", "train", data_dir=miniscapes_dir, prepared_dir=tmp_path / "prepared", image_size=(1, 2))
 
 

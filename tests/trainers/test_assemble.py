@@ -3,10 +3,19 @@
 import logging
 import shutil
 
+import pytest
+
 from mtl_keras.backend import Parallel
+from mtl_keras.errors import UserError
 from tests.data.conftest import write_miniscapes
 from trainers.assemble import make_splits
 from trainers.config import RunConfig
+
+
+def config_of(source, tmp_path):
+    places = {"data_dir": str(source), "prepared_dir": str(tmp_path / "prepared"), "crop": (32, 64), "batch_size": 2}
+    small = {"arch": "joint", "encoder": "resnet18", "aspp": False, "skip": False}
+    return RunConfig(dataset="miniscapes", **small, **places)
 
 
 def test_a_task_that_has_no_label_at_all_is_told(tmp_path, caplog):
@@ -14,12 +23,19 @@ def test_a_task_that_has_no_label_at_all_is_told(tmp_path, caplog):
     write_miniscapes(source, {"train": 4, "val": 2, "test": 1}, size=(64, 96))
     shutil.rmtree(source / "train" / "depth")
     shutil.rmtree(source / "val" / "semseg")
-    places = {"data_dir": str(source), "prepared_dir": str(tmp_path / "prepared"), "crop": (32, 64), "batch_size": 2}
-    small = {"arch": "joint", "encoder": "resnet18", "aspp": False, "skip": False}
     with caplog.at_level(logging.WARNING, "trainers.assemble"):
-        make_splits(RunConfig(dataset="miniscapes", **small, **places), Parallel())
+        make_splits(config_of(source, tmp_path), Parallel())
     told = [record.getMessage() for record in caplog.records if record.name == "trainers.assemble"]
     assert told == [
         "miniscapes val has no semseg label at all: its metrics are NaN",
         "miniscapes train has no depth label within 4 to 300 m at all: nothing is learned of it",
     ]
+
+
+def test_nothing_is_trained_where_nothing_is_labelled(tmp_path):
+    source = tmp_path / "source"
+    write_miniscapes(source, {"train": 4, "val": 2}, size=(64, 96))
+    for kind in ("semseg", "depth"):
+        (source / "train" / kind).rename(source / "train" / f"{kind}s")
+    with pytest.raises(UserError, match="miniscapes train has no label at all, of neither task"):
+        make_splits(config_of(source, tmp_path), Parallel())

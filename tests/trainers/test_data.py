@@ -86,8 +86,8 @@ def test_bad_files_are_all_named_and_skipped_if_asked(source, tmp_path, command)
     assert "rgb/0.jpg: not a PNG or JPEG" in listing[0] and "semseg/3.png: label ids 77" in listing[1]
     for name, part in (
         ("wrong dataset", "kitti"),
-        ("wrong option", "does not take the options image_size"),
-        ("wrong split", "split: 'night' is none of the dataset's; use one or more of train, val, test"),
+        ("wrong option", "does not take image_size: leave it out"),
+        ("wrong split", 'has no split "night": expected one of train, val, test'),
     ):
         (line,) = (line for line in said[name][0][1].splitlines() if line.startswith("error:"))
         assert part in line and "Traceback" not in said[name][0][1]
