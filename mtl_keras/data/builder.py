@@ -125,8 +125,6 @@ class ExampleBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  
             split_infos.append(writer.close())
         if bad and not self.skip_bad_files:
             raise bad_files_error(self.name, bad)
-        if bad:
-            logger.warning("%s: went on without %d bad files", self.name, len(bad))
         split_infos = [info for info in split_infos if info.num_examples]
         if not split_infos:
             raise UserError(f"{self.name} has no sample without a bad file: nothing can be prepared")
@@ -247,6 +245,8 @@ class _SplitWriter:
 
 def bad_files_error(name: str, bad: Sequence[BadFile]) -> UserError:
     """The listing of all bad files under one headline that names the mend."""
-    files = "1 file" if len(bad) == 1 else f"{len(bad)} files"
-    headline = f"{files} of {name} cannot be used: mend them, or go on without their samples with --skip_bad_files"
+    files, them, samples = f"{len(bad)} files", "them", "their samples"
+    if len(bad) == 1:
+        files, them, samples = "1 file", "it", "its sample"
+    headline = f"{files} of {name} cannot be used: mend {them}, or go on without {samples} with --skip_bad_files"
     return UserError("\n  ".join([headline, *map(str, bad)]))

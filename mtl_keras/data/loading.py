@@ -70,20 +70,22 @@ def load_splits(
     import tensorflow_datasets as tfds
 
     builder = make_builder(name, skip_bad_files=skip_bad_files, **arguments)
-    if not isinstance(builder, Path):
-        for split in splits or ():
-            if split not in (known := builder.jobs()):
-                raise no_split(builder.name, split, known)
+    source = {} if isinstance(builder, Path) else builder.jobs()
+    for split in splits or ():
+        if source and split not in source:
+            raise no_split(builder.name, split, source)
     if before_preparing and not isinstance(builder, Path) and not _is_prepared(Path(builder.data_path)):
         before_preparing()
     path = _prepared(builder)
-    if splits is None:
-        with telling_of_damage(path):
-            prepared = tfds.builder_from_directory(path).info.splits
-        splits = [split for split in SPLITS if split in prepared]
-    datasets = {split: Dataset(path, split) for split in splits}
-    _report_bad_files(next(iter(datasets.values())), skip_bad_files)
-    return datasets
+    with telling_of_damage(path):
+        info = tfds.builder_from_directory(path).info
+        prepared, bad_files = [split for split in SPLITS if split in info.splits], info.metadata["bad_files"]
+    _report_bad_files(info, bad_files, skip_bad_files)
+    for split in splits or ():
+        if split in source and split not in prepared:
+            count = len(source[split])
+            raise UserError(f"{info.full_name}: all {count} samples of {split} have bad files: mend some of them")
+    return {split: Dataset(path, split) for split in splits or prepared}
 
 
 def make_builder(
@@ -183,19 +185,20 @@ def _only_preparation(dataset: str, prepared_dir: str | Path | None) -> Path:
     import tensorflow_datasets as tfds
 
     root = Path(prepared_dir or tfds.core.constants.DATA_DIR).expanduser()
-    found = sorted(path.parent for path in root.glob(f"{dataset}/*/[0-9]*/dataset_info.json"))
+    # TFDS's own dataset of the same name has no metadata.
+    found = sorted(path.parent for path in root.glob(f"{dataset}/*/[0-9]*/metadata.json"))
     if len(found) == 1:
         return found[0]
     state = f"{len(found)} preparations of it lie" if found else "no preparation of it lies"
     raise UserError(f"{dataset} needs data_dir, the folder of its source ({state} under {root}): add --data_dir=PATH")
 
 
-def _report_bad_files(dataset: Dataset, skip_bad_files: bool) -> None:
+def _report_bad_files(info: Any, bad_files: list[list[str]], skip_bad_files: bool) -> None:
     from mtl_keras.data.builder import bad_files_error
     from mtl_keras.data.images import BadFile
 
-    if not dataset.bad_files:
+    if not bad_files:
         return
     if not skip_bad_files:
-        raise bad_files_error(dataset.name, [BadFile(*file) for file in dataset.bad_files])
-    logger.warning("%s: %d bad files were left out", dataset.full_name, len(dataset.bad_files))
+        raise bad_files_error(info.name, [BadFile(*file) for file in bad_files])
+    logger.warning("%s: bad files left out: %d", info.full_name, len(bad_files))

@@ -111,6 +111,17 @@ def test_bad_files_are_skipped_if_asked_and_remembered(miniscapes_dir, tmp_path)
         data.load("miniscapes", "train", **where)
 
 
+def test_a_split_whose_samples_are_all_bad_is_no_split_that_is_not_there(miniscapes_dir, tmp_path):
+    for path in (miniscapes_dir / "val" / "rgb").iterdir():
+        path.write_bytes(b"")
+    where = {"data_dir": miniscapes_dir, "prepared_dir": tmp_path}
+    with pytest.raises(UserError, match="all 5 samples of val have bad files: mend some of them"):
+        data.load("miniscapes", "val", skip_bad_files=True, **where)
+    assert len(data.load("miniscapes", "train", skip_bad_files=True, **where)) == 11
+    with pytest.raises(UserError, match="5 files of miniscapes cannot be used"):
+        data.load("miniscapes", "val", **where)
+
+
 def test_images_that_share_an_id_are_listed_and_may_be_skipped(miniscapes_dir, tmp_path):
     rgb = miniscapes_dir / "train" / "rgb"
     save(rgb / "4.png", np.asarray(Image.open(rgb / "4.jpg")))
@@ -226,6 +237,8 @@ def test_the_source_may_be_left_out_where_one_preparation_exists(miniscapes_dir,
     with pytest.raises(UserError, match="--data_dir"):
         data.load("miniscapes", "val", prepared_dir=tmp_path / "prepared")
     made = data.load("miniscapes", "val", data_dir=miniscapes_dir, prepared_dir=tmp_path / "prepared")
+    shutil.copytree(made.path, made.path.parents[1] / "another_builders" / "1.0.0")
+    (made.path.parents[1] / "another_builders" / "1.0.0" / "metadata.json").unlink()
     assert data.load("miniscapes", "val", prepared_dir=tmp_path / "prepared").path == made.path
 
 
