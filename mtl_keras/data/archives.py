@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import logging
 import lzma
 import zipfile
 import zlib
@@ -10,7 +11,10 @@ from pathlib import Path, PurePosixPath
 from mtl_keras.data import images
 from mtl_keras.data.images import BadFile
 from mtl_keras.data.raw_files import every_path, is_hidden
+from mtl_keras.data.spec import SPLITS
 from mtl_keras.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 _DAMAGE = (zipfile.BadZipFile, OSError, RuntimeError, ValueError)
 
@@ -49,7 +53,7 @@ class SourceFile:
 
 
 def find_files(root: Path, folders: tuple[str, ...]) -> dict[str, SourceFile]:
-    """Lists the files under some folders, taken from `<root>/<folder>` and, where it has none, `<root>/<folder>*.zip`.
+    """Lists the files of train, val and test, from `<root>/<folder>` and, where it has none, `<root>/<folder>*.zip`.
 
     What cannot be read, such as a link to nothing, is listed too, so that its reader names it.
 
@@ -57,25 +61,37 @@ def find_files(root: Path, folders: tuple[str, ...]) -> dict[str, SourceFile]:
         The files by their path relative to `root`, with forward slashes; hidden ones are passed over.
 
     Raises:
-        UserError: an archive cannot be opened.
+        UserError: official archives that cannot be opened, each with its reason; others are told and passed over.
     """
     found: dict[str, SourceFile] = {}
+    broken: list[BadFile] = []
     for folder in folders:
-        for path in every_path(root / folder) if (root / folder).is_dir() else ():
-            if not is_hidden(path.relative_to(root)):
-                found[path.relative_to(root).as_posix()] = SourceFile(path)
+        for split in SPLITS:
+            for path in every_path(root / folder / split) if (root / folder / split).is_dir() else ():
+                if not is_hidden(path.relative_to(root)):
+                    found[path.relative_to(root).as_posix()] = SourceFile(path)
         for archive in sorted(root.glob(f"{folder}*.zip")):
-            for member in _members(archive):
-                if member.startswith(f"{folder}/") and not is_hidden(PurePosixPath(member)):
-                    found.setdefault(member, SourceFile(archive, member))
+            for member in _members(archive, folder, broken) if not archive.is_dir() else ():
+                found.setdefault(member, SourceFile(archive, member))
+    if broken:
+        reasons = "\n  ".join(map(str, broken))
+        raise UserError(f"archives to download again, or to remove:\n  {reasons}")
     return found
 
 
-def _members(archive: Path) -> list[str]:
+def _members(archive: Path, folder: str, broken: list[BadFile]) -> list[str]:
+    """What an archive has of the splits; none if it cannot be opened, which is noted where it should have some."""
     try:
-        return [info.filename for info in _open(archive).infolist() if not info.is_dir()]
+        names = [info.filename for info in _open(archive).infolist() if not info.is_dir()]
     except _DAMAGE as error:
-        raise UserError(f"{archive} cannot be opened ({error}): download it again") from error
+        reason = BadFile(archive, f"cannot be opened ({error})")
+        if archive.stem in (folder, f"{folder}_trainvaltest"):
+            broken.append(reason)
+        else:
+            logger.warning("passed over %s", reason)
+        return []
+    within = tuple(f"{folder}/{split}/" for split in SPLITS)
+    return [name for name in names if name.startswith(within) and not is_hidden(PurePosixPath(name))]
 
 
 def _open(archive: Path) -> zipfile.ZipFile:

@@ -177,7 +177,7 @@ def _from_source(dataset: str, data_dir: Path, options: dict[str, Any], shared: 
         from mtl_keras.data.folder import Folder as builder
         from mtl_keras.data.folder import FolderConfig as config
     if unknown := sorted(set(options) - set(inspect.signature(config.from_source).parameters)):
-        raise UserError(f"{dataset} does not take {', '.join(unknown)}: leave it out")
+        raise UserError(f"{dataset} does not take {', '.join(unknown)}: leave that out")
     return builder(config=config.from_source(data_dir, **options), **shared)
 
 

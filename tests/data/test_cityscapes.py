@@ -159,7 +159,7 @@ def test_the_depth_range_is_an_option(tree, tmp_path):
             for value in ((0, 300.0), (4.0, np.inf), (4.0, 10**400), (20.0, 5.0), (5.0,), 5.0)
         ),
         *(({"image_size": value}, "expected height and width") for value in ((0, 64), (512,), 512, (32.5, 64))),
-        ({"size": (32, 64)}, "cityscapes does not take the options size"),
+        ({"size": (32, 64)}, "cityscapes does not take size: leave that out"),
     ],
 )
 def test_an_option_that_makes_no_sense_is_named(tree, tmp_path, option, message):
@@ -270,8 +270,28 @@ def test_a_folder_without_cityscapes_says_where_it_comes_from(tmp_path):
     with pytest.raises(UserError, match="cityscapes-dataset.com"):
         data.load("cityscapes", "train", data_dir=tmp_path, prepared_dir=tmp_path)
     (tmp_path / "gtFine_trainvaltest.zip").write_bytes(b"half a download")
-    with pytest.raises(UserError, match="download it again"):
+    with pytest.raises(UserError, match="to download again"):
         data.load("cityscapes", "train", data_dir=tmp_path, prepared_dir=tmp_path)
+
+
+def test_archives_that_cannot_be_opened_are_listed_and_those_of_other_frames_passed_over(tree, tmp_path, caplog):
+    places = {"data_dir": tree, "prepared_dir": tmp_path / "prepared"}
+    for name in ("leftImg8bit_trainextra.zip", "disparity_sequence_trainvaltest.zip", "camera_trainvaltest (1).zip"):
+        (tree / name).write_bytes(b"half a download")
+    (tree / "gtFine_visualized.zip").mkdir()
+    (tree / "leftImg8bit" / "train_extra" / "ulm").mkdir(parents=True)
+    assert len(data.load("cityscapes", "train", **places)) == 3
+    told = [record.getMessage() for record in caplog.records if record.name == "mtl_keras.data.archives"]
+    assert len(told) == 3 and all(line.startswith(f"passed over {tree}") for line in told)
+    for name in ("gtFine_trainvaltest.zip", "camera.zip"):
+        (tree / name).touch()
+    with pytest.raises(UserError) as error:
+        data.load("cityscapes", "train", **places)
+    assert str(error.value).splitlines() == [
+        "archives to download again, or to remove:",
+        f"  {tree / 'gtFine_trainvaltest.zip'}: cannot be opened (File is not a zip file)",
+        f"  {tree / 'camera.zip'}: cannot be opened (File is not a zip file)",
+    ]
 
 
 def test_links_to_folders_are_followed_and_links_to_nothing_are_named(tree, tmp_path):

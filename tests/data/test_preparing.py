@@ -259,7 +259,7 @@ def test_wrong_places_and_splits_are_refused(miniscapes_dir, tmp_path):
         data.load("miniscapes", "train", data_dir=tmp_path / "empty", prepared_dir=tmp_path)
     with pytest.raises(UserError, match='no split "night": expected one of'):
         data.load("miniscapes", "night", data_dir=miniscapes_dir, prepared_dir=tmp_path / "prepared")
-    with pytest.raises(UserError, match="does not take image_size: leave it out"):
+    with pytest.raises(UserError, match="does not take image_size: leave that out"):
         data.load("miniscapes", "train", data_dir=miniscapes_dir, prepared_dir=tmp_path / "prepared", image_size=(1, 2))
 
 

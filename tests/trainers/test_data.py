@@ -86,7 +86,7 @@ def test_bad_files_are_all_named_and_skipped_if_asked(source, tmp_path, command)
     assert "rgb/0.jpg: not a PNG or JPEG" in listing[0] and "semseg/3.png: label ids 77" in listing[1]
     for name, part in (
         ("wrong dataset", "kitti"),
-        ("wrong option", "does not take image_size: leave it out"),
+        ("wrong option", "does not take image_size: leave that out"),
         ("wrong split", 'has no split "night": expected one of train, val, test'),
     ):
         (line,) = (line for line in said[name][0][1].splitlines() if line.startswith("error:"))
