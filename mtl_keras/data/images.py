@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from mtl_keras.data import png
 from mtl_keras.errors import on_one_line
 
 MAX_SIDE = 8192
@@ -96,7 +97,7 @@ def open_png(data: bytes, path: object) -> Image.Image:
     Raises:
         BadFile: it is neither.
     """
-    image = open_image(data, path)
+    image = _open_whole(data, path)
     if image.format != "PNG":
         raise BadFile(path, f"{image.format}, expected PNG")
     # The header's bits a pixel, and its kind of colours.
@@ -112,11 +113,19 @@ def read_rgb(data: bytes, path: object) -> np.ndarray:
     Raises:
         BadFile: it is not 8-bit RGB, or is to be turned for display, which labels do not follow.
     """
-    image = open_image(data, path)
+    image = _open_whole(data, path)
     require_mode(image, ("RGB",), "8-bit RGB", path)
     if (orientation := image.getexif().get(ExifTags.Base.Orientation, 1)) != 1:
         raise BadFile(path, f"EXIF orientation {orientation}, which labels do not follow, expected upright pixels")
     return np.asarray(image)
+
+
+def _open_whole(data: bytes, path: object) -> Image.Image:
+    """Opens an image as `open_image` does, and refuses a PNG file that lacks pixels."""
+    image = open_image(data, path)
+    if image.format == "PNG" and (reason := png.fault(data)):
+        raise BadFile(path, reason)
+    return image
 
 
 def read_labels(data: bytes, path: object) -> np.ndarray:
