@@ -1,5 +1,8 @@
 """Small datasets in the layouts that users have."""
 
+import struct
+import zlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +30,12 @@ def write_miniscapes(root: Path, counts: dict[str, int], size: tuple[int, int] =
             if (split, i) != ("train", 1):
                 depth = rng.integers(0, 256, size, np.uint8)
                 Image.fromarray(depth).save(root / split / "depth" / f"{i}.png")
+
+
+def png_of(chunks: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """A PNG file of chunks, each a kind and a content."""
+    parts = [struct.pack(">I", len(d)) + kind + d + struct.pack(">I", zlib.crc32(kind + d)) for kind, d in chunks]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
 def _with_palette(labels: np.ndarray) -> Image.Image:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from mtl_keras import data
 from mtl_keras.errors import UserError
+from tests.data.conftest import png_of
 
 DESCRIPTION = """
 name = "harbour"
@@ -217,9 +218,7 @@ def _with_four_bits(path):
     rows = (np.asarray(Image.open(path)) % 3).tolist()
     scanlines = b"".join(b"\0" + bytes(16 * a + b for a, b in zip(row[::2], row[1::2], strict=True)) for row in rows)
     header = struct.pack(">IIBBBBB", len(rows[0]), len(rows), 4, 0, 0, 0, 0)
-    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(scanlines)), (b"IEND", b"")]
-    made = [struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in chunks]
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(made))
+    path.write_bytes(png_of([(b"IHDR", header), (b"IDAT", zlib.compress(scanlines)), (b"IEND", b"")]))
 
 
 def _turned(path):
