@@ -153,6 +153,7 @@ class ExampleBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  
             "measured_depth": measured,
             "bad_files": [[file.path, file.reason] for file in bad],
             "sizes": {split: [[*size, id] for size, id in tally.sizes.items()] for split, tally in tallies.items()},
+            "pixels": {split: tally.pixels for split, tally in tallies.items()},
             "tasks": {split: sorted(tally.tasks) for split, tally in tallies.items()},
             # Tells a cache of decoded samples that the data was prepared anew.
             "prepared": datetime.datetime.now(datetime.UTC).isoformat(),
@@ -160,15 +161,17 @@ class ExampleBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  
 
 
 class _Tally:
-    """What the samples of a split come to: sums of depth, the id of one of each size, and the tasks with labels."""
+    """What the samples of a split come to: depth, pixels, the id of one of each size, and the tasks with labels."""
 
     def __init__(self):
         self.depth_sums = np.zeros(3)
+        self.pixels = 0
         self.sizes: dict[tuple[int, int], str] = {}
         self.tasks: set[str] = set()
 
     def add(self, example: Example) -> None:
         self.depth_sums += example.depth_sums
+        self.pixels += example.size[0] * example.size[1]
         self.sizes.setdefault(example.size, example.id)
         self.tasks |= example.tasks
 

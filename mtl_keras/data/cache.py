@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import weakref
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +15,8 @@ logger = logging.getLogger(__name__)
 
 # Bytes of memory that a person may want to know of.
 _WORTH_TELLING = 2**30
+# Those whose samples may yet take memory that is free now.
+_open_caches: "weakref.WeakSet[RamCache]" = weakref.WeakSet()
 
 
 class SampleSource(Protocol):
@@ -62,16 +65,22 @@ class RamCache:
         self._dataset = dataset
         self._samples: list[dict[str, Any] | None] = [None] * len(dataset)
         self._lock = threading.Lock()
-        if not len(dataset):
-            return
-        needed, free = sample_bytes(dataset[0]) * len(dataset), _free_memory()
-        level = logging.INFO if needed > _WORTH_TELLING else logging.DEBUG
-        logger.log(level, "%s: decoded samples take up to %s of memory", dataset, human_size(needed))
-        if free is not None and needed > free:
+        self._bytes = decoded_bytes(dataset)
+        level = logging.INFO if self._bytes > _WORTH_TELLING else logging.DEBUG
+        logger.log(level, "%s: decoded samples take up to %s of memory", dataset, human_size(self._bytes))
+        promised, free = sum(cache.missing_bytes for cache in _open_caches), _free_memory()
+        if free is not None and self._bytes > free - promised:
+            needed, others = human_size(self._bytes), f", and the other open splits {human_size(promised)}"
             raise UserError(
-                f"{dataset.full_name} {dataset.split} takes about {human_size(needed)} of memory when decoded, but "
-                f"{human_size(free)} are free: use --cache=disk or --cache=none"
+                f"{dataset.full_name} {dataset.split} takes about {needed} of memory when decoded"
+                f"{others if promised else ''}, but {human_size(free)} are free: use --cache=disk or --cache=none"
             )
+        _open_caches.add(self)
+
+    @property
+    def missing_bytes(self) -> int:
+        """About how many bytes the samples take that have not been asked for yet."""
+        return self._bytes * self._samples.count(None) // max(len(self), 1)
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -86,6 +95,15 @@ class RamCache:
 
     def __reduce__(self):
         raise UserError('cache "ram" cannot be shared by worker processes: use --cache=disk, or --workers=0')
+
+
+def decoded_bytes(dataset: Dataset) -> int:
+    """About how many bytes the decoded samples of a split take."""
+    if not len(dataset):
+        return 0
+    first = dataset[0]
+    pixels = dataset.pixels or first["semseg"].size * len(dataset)
+    return sample_bytes(first) * pixels // first["semseg"].size
 
 
 def sample_bytes(sample: dict[str, Any]) -> int:

@@ -47,7 +47,8 @@ class Dataset:
     It needs no TensorFlow, can be pickled into worker processes, and reads from several threads at once.
 
     `sizes` has, for each (height, width) among the split's images, the id of one that has it; it is empty where the
-    split was prepared before sizes were noted. `tasks` are those that any sample has a label of.
+    split was prepared before sizes were noted. `pixels` counts those of all its images, None if nobody has. `tasks` are
+    those that any sample has a label of.
 
     Args:
         path: the prepared folder, `<prepared_dir>/<name>/<configuration>/<version>`.
@@ -77,6 +78,7 @@ class Dataset:
             self.sizes: dict[tuple[int, int], str] = {
                 (height, width): id for height, width, id in metadata.get("sizes", {}).get(split, ())
             }
+            self.pixels: int | None = metadata.get("pixels", {}).get(split)
             self.tasks: tuple[str, ...] = tuple(metadata.get("tasks", {}).get(split, ("depth", "semseg")))
             self._length = splits[split].num_examples
             identity = "|".join([self.full_name, split, str(self._length), metadata["prepared"]])

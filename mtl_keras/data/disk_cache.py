@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from mtl_keras.data.cache import human_size, sample_bytes
+from mtl_keras.data.cache import decoded_bytes, human_size, sample_bytes
 from mtl_keras.data.dataset import Dataset
 from mtl_keras.data.folders import locked, remove_all
+from mtl_keras.data.images import MAX_SIDE
 from mtl_keras.data.pools import ordered_map
 from mtl_keras.errors import UserError
 from mtl_keras.files import read_values
@@ -53,6 +54,7 @@ class DiskCache:
         self._memory = self._map()
         if self._memory.size != index["bytes"]:
             raise ValueError(f"{self._folder} has {self._memory.size} bytes of samples, expected {index['bytes']}")
+        self._check_places()
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -69,6 +71,17 @@ class DiskCache:
             "depth_codes": self._depth(planes[4 * pixels :], index, height, width),
             "depth_scale": self._depth_scales[index],
         }
+
+    def _check_places(self) -> None:
+        """Refuses an index that says less of some samples than of others, or has them lie outside the file."""
+        columns = (self._ids, self._depth_scales, self._depth_dtypes, self._offsets)
+        if any(len(column) != len(self._sizes) for column in columns):
+            raise ValueError(f"{self._folder} has an index with columns of several lengths")
+        codes = np.array([np.dtype(dtype).itemsize for dtype in self._depth_dtypes], np.int64)
+        ends = self._offsets + self._sizes.prod(axis=1) * (4 + codes)
+        possible = (0 < self._sizes) & (self._sizes <= MAX_SIDE)
+        if not possible.all() or (self._offsets < 0).any() or (ends > self._memory.size).any():
+            raise ValueError(f"{self._folder} has samples outside its file")
 
     def _depth(self, planes: np.ndarray, index: int, height: int, width: int) -> np.ndarray:
         dtype = np.dtype(self._depth_dtypes[index])
@@ -102,12 +115,13 @@ def open_disk_cache(dataset: Dataset, folder: str | Path | None = None) -> DiskC
     folder = Path(folder).expanduser() if folder else dataset.path / "decoded"
     target = folder / f"{dataset.full_name.replace('/', '-')}-{dataset.split}"
     made_of = _made_of(dataset)
-    cache = _open(target, made_of)
+    cache = _open(target, made_of, logging.DEBUG)
     if cache is not None:
         return cache
     try:
         with locked(folder):
-            return _open(target, made_of) or _write_and_rename(dataset, target, made_of)
+            # Another process may have written it meanwhile.
+            return _open(target, made_of, logging.WARNING) or _write_and_rename(dataset, target, made_of)
     except UserError:
         raise
     except OSError as error:
@@ -143,24 +157,24 @@ def _made_of(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _open(target: Path, made_of: dict[str, Any]) -> DiskCache | None:
-    """The cache if it is whole and was made of this data."""
+def _open(target: Path, made_of: dict[str, Any], level: int) -> DiskCache | None:
+    """The cache if it is whole and was made of this data; logs what is wrong with it."""
     if not target.exists():
         return None
     try:
         cache = DiskCache(target)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        logger.warning("%s is damaged and will be written anew (%s)", target, error)
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
+        logger.log(level, "%s is damaged and will be written anew (%s)", target, error)
         return None
     if cache.made_of == made_of:
         return cache
     changed = ", ".join(key for key in made_of if cache.made_of.get(key) != made_of[key])
-    logger.warning("%s was made of other data and will be written anew (%s differs)", target, changed)
+    logger.log(level, "%s was made of other data and will be written anew (%s differs)", target, changed)
     return None
 
 
 def _write(dataset: Dataset, folder: Path, made_of: dict[str, Any]) -> None:
-    size = sample_bytes(dataset[0]) * len(dataset) if len(dataset) else 0
+    size = decoded_bytes(dataset)
     free = shutil.disk_usage(folder).free
     logger.warning("decoding %s to disk: about %s at %s", dataset, human_size(size), folder.parent)
     if size > free:

@@ -78,6 +78,8 @@ class Description:
         for key in ("name", *_KINDS, "depth_encoding"):
             if not isinstance(getattr(self, key), str):
                 raise ValueError(f"{key} is {getattr(self, key)!r}, expected a text")
+        if not _is_name(self.name):
+            raise ValueError(f"name is {self.name!r:.40}, expected one on one line")
         self._check_classes()
         self._check_paths()
         self._check_depth()
@@ -86,8 +88,11 @@ class Description:
         if not isinstance(self.classes, tuple):
             raise ValueError(f'classes is {self.classes!r:.40}, expected a list of names, such as ["road", "car"]')
         count = len(self.classes)
-        if not 1 <= count <= IGNORE_LABEL or not all(isinstance(name, str) for name in self.classes):
+        if not 1 <= count <= IGNORE_LABEL:
             raise ValueError(f"classes has {count} entries, expected 1 to {IGNORE_LABEL} names")
+        for name in self.classes:
+            if not _is_name(name):
+                raise ValueError(f'classes has {name!r:.40}, expected a name on one line, such as "road"')
         if twice := [name for index, name in enumerate(self.classes) if name in self.classes[:index]]:
             raise ValueError(f'classes has "{twice[0]}" twice, expected a name for each')
         if not self.palette:
@@ -98,6 +103,8 @@ class Description:
     def _check_paths(self) -> None:
         for key in _KINDS:
             path = getattr(self, key)
+            if "\\" in path or set(re.findall(r"\{.*?\}", path)) - {"{id}", "{split}"}:
+                raise ValueError(f'{key} is "{path}", expected no braces but {{id}} and {{split}}, and no \\')
             if path.count("{id}") != 1:
                 raise ValueError(f'{key} is "{path}", expected a path with {{id}} once')
             if Path(path).is_absolute() or ".." in Path(path).parts:
@@ -209,6 +216,10 @@ def _matches(root: Path, pattern: str) -> list[tuple[str, Path]]:
     return found
 
 
+def _is_name(name: Any) -> bool:
+    return isinstance(name, str) and bool(name.strip()) and name.isprintable()
+
+
 def _is_color(color: Any) -> bool:
     parts = color if isinstance(color, tuple) and len(color) == 3 else (-1,)
-    return all(isinstance(part, int) and 0 <= part <= 255 for part in parts)
+    return all(type(part) is int and 0 <= part <= 255 for part in parts)

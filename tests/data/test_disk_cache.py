@@ -1,6 +1,7 @@
 import json
 import logging
 import pickle
+import weakref
 
 import numpy as np
 import pytest
@@ -66,6 +67,26 @@ def test_a_damaged_cache_is_written_anew(dataset, tmp_path, decoded, name):
     assert decoded == [5, 5]
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("sizes", [[72, 9600]] * 5),
+        ("sizes", [[-72, -96]] * 5),
+        ("offsets", [-8] * 5),
+        ("offsets", [2**70] * 5),
+        ("ids", ["0"]),
+        ("depth_dtypes", [8]),
+    ],
+)
+def test_an_index_that_does_not_fit_its_samples_is_not_believed(dataset, tmp_path, decoded, caplog, name, value):
+    open_disk_cache(dataset, tmp_path / "cache")
+    (index,) = (tmp_path / "cache").rglob("index.json")
+    index.write_text(json.dumps(json.loads(index.read_text()) | {name: value}))
+    assert_holds(open_disk_cache(dataset, tmp_path / "cache"), dataset)
+    assert decoded == [5, 5]
+    assert sum("will be written anew" in record.getMessage() for record in caplog.records) == 1
+
+
 def test_a_source_that_changed_gets_a_new_cache(dataset, miniscapes_dir, tmp_path, decoded):
     open_disk_cache(dataset, tmp_path / "cache")
     (miniscapes_dir / "val" / "depth" / "0.png").unlink()
@@ -106,6 +127,18 @@ def test_memory_that_does_not_suffice_is_noticed_before_reading(dataset, monkeyp
         data.open_cache(dataset, "ram")
 
 
+def test_memory_that_does_not_suffice_for_all_splits_together_is_noticed(dataset, monkeypatch):
+    needed = data.cache.decoded_bytes(dataset)
+    monkeypatch.setattr(data.cache, "_open_caches", weakref.WeakSet())
+    monkeypatch.setattr(data.cache, "_free_memory", lambda: 3 * needed // 2)
+    first = data.open_cache(dataset, "ram")
+    with pytest.raises(UserError, match="the other open splits .* are free: use --cache=disk"):
+        data.open_cache(dataset, "ram")
+    for index in range(len(first)):
+        first[index]
+    assert data.open_cache(dataset, "ram")
+
+
 def test_processes_map_the_same_file(dataset, tmp_path):
     cache = open_disk_cache(dataset, tmp_path / "cache")
     pickled = pickle.dumps(cache)
@@ -135,4 +168,6 @@ def test_images_of_many_sizes_lie_in_one_cache(tmp_path):
             Image.fromarray(array).save(tmp_path / "source" / "train" / kind / f"{i}.png")
     (tmp_path / "source" / "dataset.toml").write_text('classes = ["a", "b"]\ndepth_scale = 0.001')
     mixed = data.load("folder", "train", data_dir=tmp_path / "source", prepared_dir=tmp_path / "prepared")
+    assert mixed.pixels == 33 * 47 + 5 * 7 + 64 * 3
+    assert data.cache.decoded_bytes(mixed) == sum(data.cache.sample_bytes(mixed[index]) for index in range(3))
     assert_holds(open_disk_cache(mixed, tmp_path / "cache"), mixed)
