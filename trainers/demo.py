@@ -104,7 +104,7 @@ def make_app(
         image = decode_image(content, "upload")
         height, width, _ = image.shape
         if height * width > most_pixels:
-            raise BadFile("upload", f"{width}×{height} px, more than {most_pixels / 1e6:g} megapixels")
+            raise BadFile("upload", f"{height}×{width} px, more than {most_pixels / 1e6:g} megapixels")
         return describe(model, image)
 
     routes = [Route("/", page), Route("/about", tell), Route("/predict", predict, methods=["POST"])]

@@ -155,7 +155,7 @@ def _read(problems: list[str], file: zipfile.ZipFile, kind: str, info, sample, s
         codes = np.asarray(image)
         if codes.shape != sample["semseg"].shape:
             height, width = sample["semseg"].shape
-            raise BadFile(name, f"{codes.shape[1]}×{codes.shape[0]} px, expected {width}×{height}")
+            raise BadFile(name, f"{codes.shape[0]}×{codes.shape[1]} px, expected {height}×{width}")
         if kind == "semseg" and np.any((codes >= spec.num_classes) & (codes != IGNORE_LABEL)):
             raise BadFile(name, f"ids up to {codes.max()}, expected train ids 0–{spec.num_classes - 1}")
         if kind == "semseg" and np.any((codes == IGNORE_LABEL) & (sample["semseg"] != IGNORE_LABEL)):

@@ -66,7 +66,7 @@ def open_image(data: bytes, path: object) -> Image.Image:
     except (OSError, SyntaxError, ValueError) as error:
         raise BadFile(path, f"damaged ({error})") from error
     if max(image.size) > MAX_SIDE:
-        raise BadFile(path, f"{image.width}×{image.height} px, {_BOMB}")
+        raise BadFile(path, f"{image.height}×{image.width} px, {_BOMB}")
     try:
         image.load()
     except Exception as error:  # Pillow's decoders raise many types on damaged data, struct.error among them

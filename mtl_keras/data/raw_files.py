@@ -106,7 +106,7 @@ def attempt(bad: list[BadFile], function: Callable[..., Result], *args: Any) -> 
 def size_mismatch(path: object, array: np.ndarray, image_path: object, image: np.ndarray) -> BadFile:
     """The reason for a label that does not lie on its image."""
     height, width = array.shape[:2]
-    reason = f"{width}×{height} px, but {Path(str(image_path)).name} has {image.shape[1]}×{image.shape[0]}"
+    reason = f"{height}×{width} px, but {Path(str(image_path)).name} has {image.shape[0]}×{image.shape[1]}"
     return BadFile(path, reason)
 
 

@@ -47,7 +47,7 @@ def damage(source):
         "rgb/2.jpg": "not a PNG or JPEG",
         "rgb/3.jpg": "mode L",
         "semseg/4.png": "label ids 19",
-        "semseg/5.png": "96×71",
+        "semseg/5.png": "71×96",
         "depth/6.png": "mode I;16",
         "depth/7.png": "8192 px a side",
         "semseg/8.png": "8192 px a side",

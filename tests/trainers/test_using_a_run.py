@@ -124,7 +124,7 @@ def test_the_checker_names_what_is_wrong(run, evaluated, tmp_path):
         for name, content in contents.items():
             bad.writestr(name, content)
     problems, _ = submission.check(broken, split(run, "val"))
-    reasons = ["truncated", "pixels without depth", "ids up to 19", "96×32 px, expected 96×64", "missing"]
+    reasons = ["truncated", "pixels without depth", "ids up to 19", "32×96 px, expected 64×96", "missing"]
     for name, reason in zip(names, reasons, strict=False):
         assert any(name in problem and reason in problem for problem in problems), (name, problems)
     assert any("escape.png" in problem and "not the name" in problem for problem in problems)
