@@ -176,9 +176,9 @@ class Keras(Subject):
 
 def _loader(images: np.ndarray, labels: dict[str, np.ndarray], steps: int) -> Any:
     """What reaches a model as a `Loader` does, with one batch for all steps."""
-    import keras
+    from mtl_keras import backend
 
-    class Loader(keras.utils.PyDataset):
+    class Loader(backend.ReadyBatches):
         image_size, num_batches = images.shape[1:3], steps
 
         def __len__(self):

@@ -142,12 +142,14 @@ class SemsegErrors:
     """The confusion matrix of a split and how far the confidence of its predictions can be trusted.
 
     Args:
-        num_classes: number of classes; any label outside 0 … num_classes − 1 is ignored.
+        num_classes: number of classes; any label outside 0 … num_classes − 1 is ignored. Such a predicted id is a
+            miss of the true class.
     """
 
     def __init__(self, num_classes: int):
         self.num_classes = num_classes
-        self.confusion = np.zeros((num_classes, num_classes), np.int64)
+        # A column more than classes, for predicted ids that are none.
+        self._counts = np.zeros((num_classes, num_classes + 1), np.int64)
         self.bin_counts = np.zeros(CALIBRATION_BINS, np.int64)
         self.bin_correct = np.zeros(CALIBRATION_BINS, np.int64)
         self.bin_confidence = np.zeros(CALIBRATION_BINS, np.float64)
@@ -156,8 +158,9 @@ class SemsegErrors:
         """Adds true and predicted ids, (height, width), and the probability of the latter."""
         labels, ids = np.asarray(labels, np.int64), np.asarray(ids, np.int64)
         valid = (labels >= 0) & (labels < self.num_classes)
-        cells = labels[valid] * self.num_classes + ids[valid]
-        self.confusion += np.bincount(cells, minlength=self.num_classes**2).reshape(self.confusion.shape)
+        is_class = (ids[valid] >= 0) & (ids[valid] < self.num_classes)
+        cells = labels[valid] * (self.num_classes + 1) + np.where(is_class, ids[valid], self.num_classes)
+        self._counts += np.bincount(cells, minlength=self._counts.size).reshape(self._counts.shape)
         if confidence is not None:
             # A diverged model is sure of nothing.
             confidence = np.nan_to_num(np.asarray(confidence, np.float64)[valid])
@@ -166,10 +169,15 @@ class SemsegErrors:
             self.bin_correct += np.bincount(bins[labels[valid] == ids[valid]], minlength=CALIBRATION_BINS)
             self.bin_confidence += np.bincount(bins, confidence, minlength=CALIBRATION_BINS)
 
+    @property
+    def confusion(self) -> np.ndarray:
+        """Pixels by true and predicted class, (classes, classes) int64, less those predicted as none of the classes."""
+        return self._counts[:, :-1]
+
     def iou(self) -> np.ndarray:
         """Intersection over union of each class in percent; NaN for one in neither labels nor predictions."""
         both = np.diag(self.confusion).astype(np.float64)
-        either = self.confusion.sum(axis=0) + self.confusion.sum(axis=1) - both
+        either = self.confusion.sum(axis=0) + self._counts.sum(axis=1) - both
         return 100 * np.divide(both, either, out=np.full(self.num_classes, np.nan), where=either > 0)
 
     def calibration_error(self) -> float:
@@ -178,7 +186,7 @@ class SemsegErrors:
 
     def results(self, classes: Sequence[str]) -> dict[str, Any]:
         """All measures by name."""
-        iou, pixels = self.iou(), int(self.confusion.sum())
+        iou, pixels = self.iou(), int(self._counts.sum())
         present = iou[~np.isnan(iou)]
         return {
             "miou": float(np.nan_to_num(iou).mean()) if pixels else math.nan,

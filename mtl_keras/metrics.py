@@ -45,7 +45,8 @@ class MeanIoU(keras.metrics.Metric):
             raise ValueError("MeanIoU counts pixels and takes no sample_weight; mark what must not count as ignore")
         valid, labels = valid_labels(y_true, self.num_classes)
         if len(y_pred.shape) > len(labels.shape):
-            y_pred = ops.argmax(y_pred, axis=-1)
+            is_logits = y_pred.shape[-1] != 1 or self.num_classes == 1
+            y_pred = ops.argmax(y_pred, axis=-1) if is_logits else ops.squeeze(y_pred, -1)
         predicted = ops.cast(y_pred, "int32")
         is_class = ops.logical_and(predicted >= 0, predicted < self.num_classes)
         cells = labels * (self.num_classes + 1) + ops.where(is_class, predicted, self.num_classes)

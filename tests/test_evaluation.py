@@ -170,3 +170,12 @@ def test_a_perfect_prediction():
     assert results["grader"] == pytest.approx(100) and results["miou"] == 100 and results["silog"] == 0
     perfect = {name: 100.0 if name.startswith("delta") else 0.0 for name in MEASURES}
     assert results["depth"]["pooled"] == pytest.approx(perfect)
+
+
+@pytest.mark.parametrize("wrong", [-1, 2, 255])
+def test_a_predicted_id_that_is_no_class_is_a_miss_of_the_true_one(wrong):
+    errors = SemsegErrors(2)
+    errors.add(np.array([[0, 0, 1, 255]]), np.array([[0, wrong, 1, wrong]]))
+    np.testing.assert_array_equal(errors.confusion, [[1, 0], [0, 1]])
+    assert errors.iou().tolist() == [50, 100]
+    assert errors.results(["a", "b"])["pixel_accuracy"] == pytest.approx(200 / 3)

@@ -133,6 +133,14 @@ class TestMeanIoU:
         assert metric.confusion_matrix().tolist() == [[1, 0, 0], [0, 2, 0], [0, 0, 0]]
         assert float(metric.result()) == pytest.approx(100 * (1 / 4 + 1 + 0) / 3)
 
+    def test_a_last_axis_of_one_does_not_count(self):
+        labels, logits = np.array([[[0, 1, 2]]]), np.eye(3)[[[[0, 1, 1]]]]
+        for y_true in (labels, labels[..., None]):
+            for y_pred in (logits, logits.argmax(-1), logits.argmax(-1)[..., None]):
+                metric = MeanIoU(3)
+                metric.update_state(y_true, y_pred)
+                assert float(metric.result()) == pytest.approx(100 * (1 + 1 / 2 + 0) / 3)
+
     def test_sample_weight_is_refused(self):
         with pytest.raises(ValueError, match="sample_weight"):
             MeanIoU(2).update_state(np.zeros((1, 2, 2)), np.zeros((1, 2, 2)), sample_weight=np.ones(1))

@@ -1,7 +1,7 @@
 """What differs between Keras' backends, in one place: nothing outside names TensorFlow, JAX or torch."""
 
 from mtl_keras.backend.eager import is_eager, is_watched, is_within_call
-from mtl_keras.backend.feeding import feed, feed_images
+from mtl_keras.backend.feeding import ReadyBatches, feed, feed_images
 from mtl_keras.backend.hardware import (
     cores,
     describe,
@@ -30,6 +30,7 @@ from mtl_keras.backend.torch_files import read_torch_tensors
 
 __all__ = [
     "Parallel",
+    "ReadyBatches",
     "adam_step",
     "assign_total",
     "build_optimizer",

@@ -13,14 +13,22 @@ import keras
 import numpy as np
 
 
+class ReadyBatches(keras.utils.PyDataset):
+    """Batches that are ready before they are asked for, so that they need no threads of Keras'.
+
+    `image_size` is their images' (height, width), each None where they differ.
+    """
+
+    image_size: tuple[int | None, int | None] = (None, None)
+
+
 def feed(data: Any) -> Any:
     """A loader's batches as the backend takes them best.
 
     Args:
-        data: what `fit`, `evaluate` or `predict` were given. A `PyDataset` that tells the `image_size` of its batches,
-            (height, width), None where they differ, is a loader; all else is given back.
+        data: what `fit`, `evaluate` or `predict` were given; all but `ReadyBatches` is given back.
     """
-    if keras.backend.backend() != "tensorflow" or not hasattr(data, "image_size"):
+    if keras.backend.backend() != "tensorflow" or not isinstance(data, ReadyBatches):
         return data
     tf = importlib.import_module("tensorflow")
 

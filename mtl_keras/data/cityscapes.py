@@ -6,6 +6,7 @@ It reads the official archives, or the trees that they unpack to:
 
 import dataclasses
 import functools
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -45,6 +46,12 @@ class Frame:
     disparity: SourceFile | None
     camera: SourceFile | None
     same_id: tuple[SourceFile, ...] = ()
+
+    @property
+    def files(self) -> list[SourceFile]:
+        """All of them."""
+        every = (self.image, self.label_ids, self.train_ids, self.disparity, self.camera, *self.same_id)
+        return [file for file in every if file]
 
 
 @dataclasses.dataclass(eq=False)
@@ -86,8 +93,10 @@ class CityscapesConfig(tfds.core.BuilderConfig):
                 f"or {_FOLDERS[0]}_trainvaltest.zip, from https://www.cityscapes-dataset.com/downloads/"
             )
         sizes = "native" if size is None else f"{size[0]}x{size[1]}"
-        fingerprint = raw_files.fingerprint(data_dir, {file.path for file in files.values()}, depth_range)
-        return cls(name=f"{sizes}-{fingerprint}", size=size, depth_range=depth_range, frames=frames)
+        least, greatest = map(float, depth_range)
+        used = {file.path for frame in itertools.chain.from_iterable(frames.values()) for file in frame.files}
+        fingerprint = raw_files.fingerprint(data_dir, used, (least, greatest))
+        return cls(name=f"{sizes}-{fingerprint}", size=size, depth_range=(least, greatest), frames=frames)
 
 
 class Cityscapes(ExampleBuilder):

@@ -15,6 +15,8 @@ from mtl_keras.data.examples import ENCODED_IMAGES, decode_example
 from mtl_keras.data.spec import DataSpec
 from mtl_keras.errors import UserError, first_line
 
+_NO_DAMAGE = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+
 
 class DamagedData(OSError, UserError):
     """Prepared data that is gone or damaged: a `UserError`, and an `OSError` to who knows how to go on after one."""
@@ -25,12 +27,17 @@ class DamagedData(OSError, UserError):
 
 @contextlib.contextmanager
 def telling_of_damage(path: str | Path) -> Iterator[None]:
-    """Raises `DamagedData` for whatever TFDS and its reader raise over the files of a prepared folder."""
+    """Raises `DamagedData` for whatever TFDS and its reader raise over the files of a prepared folder.
+
+    What is no damage goes through: files that may not be read, too many that are open, no memory, missing packages.
+    """
     try:
         yield
-    except UserError:
+    except (UserError, ImportError, MemoryError):
         raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _NO_DAMAGE:
+            raise
         reason = f"the prepared data is gone or damaged ({first_line(error)})"
         mend = "delete this folder, so that it is prepared again"
         raise DamagedData(errno.EIO, f"{reason}: {mend}", str(path)) from error

@@ -1,5 +1,6 @@
 """Reading and writing the images of a sample, with a reason for every file that cannot be used."""
 
+import contextlib
 import io
 import os
 import stat
@@ -115,7 +116,10 @@ def read_rgb(data: bytes, path: object) -> np.ndarray:
     """
     image = _open_whole(data, path)
     require_mode(image, ("RGB",), "8-bit RGB", path)
-    if (orientation := image.getexif().get(ExifTags.Base.Orientation, 1)) != 1:
+    orientation = 1
+    with contextlib.suppress(Exception):  # a broken tag raises what its bytes lead to, and turns nothing
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    if orientation != 1:
         raise BadFile(path, f"EXIF orientation {orientation}, which labels do not follow, expected upright pixels")
     return np.asarray(image)
 

@@ -32,7 +32,7 @@ Batch = tuple[np.ndarray, dict[str, np.ndarray]]
 _REMEMBERED = 3
 
 
-class Loader(keras.utils.PyDataset):
+class Loader(backend.ReadyBatches):
     """Reads batches ahead of a Keras training, evaluation or prediction.
 
     A batch is `image` uint8 (batch, height, width, 3) and the labels `semseg` uint8 (batch, height, width), 255 =

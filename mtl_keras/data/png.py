@@ -14,6 +14,8 @@ _PIECE = 2**20
 
 def fault(data: bytes) -> str | None:
     """What the pixels of a PNG file lack, whose bytes Pillow could open: some of its rows, or the right checksum."""
+    if data[_SIGNATURE + 4 : _SIGNATURE + 8] != b"IHDR":
+        return "damaged (it does not begin with its header)"
     unpacking, size, expected = zlib.decompressobj(), 0, _size_of_rows(data)
     try:
         for piece in _packed(data):
@@ -22,7 +24,7 @@ def fault(data: bytes) -> str | None:
                 piece = unpacking.unconsumed_tail
     except (zlib.error, struct.error) as error:
         return f"damaged ({error})"
-    return None if size >= expected else f"damaged (it has {size / expected:.0%} of its pixels)"
+    return None if size >= expected else f"damaged (it has {100 * size // expected}% of its pixels)"
 
 
 def _size_of_rows(data: bytes) -> int:

@@ -294,6 +294,14 @@ def test_archives_that_cannot_be_opened_are_listed_and_those_of_other_frames_pas
     ]
 
 
+def test_what_is_not_used_does_not_prepare_anew(tree, tmp_path):
+    places = {"data_dir": tree, "prepared_dir": tmp_path / "prepared"}
+    before = data.load("cityscapes", "train", **places, depth_range=(4.0, 300.0))
+    (tree / "gtFine" / "train" / "ulm" / ".DS_Store").touch()
+    (tree / "gtFine" / "train" / "ulm" / "ulm_000001_000019_gtFine_color.png").touch()
+    assert data.load("cityscapes", "train", **places, depth_range=[4, 300]).path == before.path
+
+
 def test_links_to_folders_are_followed_and_links_to_nothing_are_named(tree, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     (tree / "gtFine" / "train").rename(elsewhere)

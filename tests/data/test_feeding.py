@@ -74,7 +74,10 @@ def test_images_of_several_sizes_are_evaluated_one_by_one(two_sizes):
 
 
 def test_what_is_no_loader_is_left_as_it_is():
-    for given in (None, np.zeros((2, 8, 8, 3)), ("images", "labels"), iter([1])):
+    class Own(keras.utils.PyDataset):
+        image_size = 256
+
+    for given in (None, np.zeros((2, 8, 8, 3)), ("images", "labels"), iter([1]), Own()):
         assert feed(given) is given
         assert isinstance(given, np.ndarray) or feed_images(given, 2) is given
 

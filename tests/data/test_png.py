@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from mtl_keras import data
-from mtl_keras.data import png
+from mtl_keras.data import images, png
+from mtl_keras.data.images import BadFile
 from mtl_keras.errors import UserError
 from tests.data.conftest import png_of
 
@@ -63,3 +64,13 @@ def test_an_interlaced_png_is_whole():
     whole, cut = (png_of([(b"IHDR", header), (b"IDAT", zlib.compress(d)), (b"IEND", b"")]) for d in (rows, rows[:-1]))
     assert np.asarray(Image.open(io.BytesIO(whole))).shape == (3, 5)
     assert png.fault(whole) is None and png.fault(cut).startswith("damaged (it has ")
+
+
+def test_a_header_that_is_not_first_and_exif_that_cannot_be_read():
+    """Pillow opens both; the first has no place that its size is read from, and the second is upright."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (5, 3)).save(buffer, "PNG", exif=b"Exif\0\0garbage header")
+    assert images.read_rgb(buffer.getvalue(), "a").shape == (3, 5, 3)
+    chunks = [(b"tEXt", b"Title\0a picture"), *png_chunks(buffer.getvalue())]
+    with pytest.raises(BadFile, match="it does not begin with its header"):
+        images.read_rgb(png_of(chunks), "a")

@@ -1,3 +1,4 @@
+import errno
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 
 from mtl_keras import data
+from mtl_keras.data.dataset import telling_of_damage
 from mtl_keras.errors import UserError
 from tests.data.conftest import png_of
 
@@ -204,6 +206,16 @@ def test_what_damaged_prepared_data_says_of_itself_is_not_believed(miniscapes_di
         with pytest.raises(UserError, match="prepared data is gone or damaged .*: delete this folder") as error:
             read()
         assert str(error.value).startswith(f"{path}:") and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [PermissionError(errno.EACCES, "denied"), OSError(errno.EMFILE, "too many"), ImportError(), MemoryError()],
+)
+def test_trouble_that_is_no_damage_does_not_have_the_data_deleted(trouble):
+    with pytest.raises(type(trouble)) as error, telling_of_damage("prepared"):
+        raise trouble
+    assert error.value is trouble
 
 
 def test_bad_files_are_found_without_preparing(miniscapes_dir, tmp_path):
