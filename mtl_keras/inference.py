@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 from PIL import Image, ImageOps
 
-from mtl_keras.data.images import BadFile, open_image, read_file, require_mode
+from mtl_keras.data.images import BadFile, is_size, open_image, read_file, require_mode
 from mtl_keras.errors import UserError
 
 if TYPE_CHECKING:
@@ -71,11 +71,12 @@ class Options:
     logits: bool = False
 
     def __post_init__(self):
-        if self.batch_size < 1:
-            raise UserError(f"batch_size: {self.batch_size} is too small; give 1 or more")
-        if not self.scales or not all(0.1 <= scale <= 10 for scale in self.scales):
+        if not isinstance(self.batch_size, int | np.integer) or self.batch_size < 1:
+            raise UserError(f"batch_size: {self.batch_size} cannot be used; give a whole number, 1 or more")
+        numbers = isinstance(self.scales, tuple | list) and all(isinstance(scale, int | float) for scale in self.scales)
+        if not (numbers and self.scales and all(0.1 <= scale <= 10 for scale in self.scales)):
             raise UserError(f"scales: {self.scales} cannot be used; give numbers from 0.1 to 10, such as 0.75,1.0,1.25")
-        if self.window is not None and (len(self.window) != 2 or min(self.window) < 1):
+        if self.window is not None and not is_size(self.window):
             raise UserError(f"window: {self.window} is no height and width; give two numbers, such as 512,1024")
         if not 0 <= self.overlap <= 0.9:
             raise UserError(f"overlap: {self.overlap} is out of range; give a share of the window from 0 to 0.9")

@@ -86,6 +86,8 @@ class ProgressBar(keras.callbacks.Callback):
         )
         self._task = self._bar.add_task("compiling", total=self._total, completed=self._step, metrics="")
         self._bar.start()
+        # A signal ends the process in the middle of compiling, and the terminal must not stay without its cursor.
+        self.console.show_cursor(True)
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch_started = time.monotonic()

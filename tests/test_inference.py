@@ -168,6 +168,9 @@ def test_a_window_larger_than_the_image_is_the_whole_image(resnet):
         ({"window": (64, 0)}, "window"),
         ({"overlap": 1.0}, "overlap"),
         ({"batch_size": 0}, "batch_size"),
+        ({"batch_size": 2.5}, "batch_size"),
+        ({"scales": 1.5}, "scales"),
+        ({"window": 512}, "window"),
     ],
 )
 def test_an_option_out_of_its_range_is_named(options, message):

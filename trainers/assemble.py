@@ -36,6 +36,7 @@ def make_splits(config: RunConfig, parallel: backend.Parallel) -> Splits:
         parallel: the devices that share them.
     """
     devices.check(config, parallel)
+    view = data.TrainView(**{name: getattr(config, name) for name in VIEW_OPTIONS})
     # A network that cannot be built is told of before data is prepared for it.
     check = functools.partial(make_model, config, None)
     splits = data.load_splits(config.dataset, ("train", "val"), before_preparing=check, **config.source)
@@ -63,7 +64,7 @@ def make_splits(config: RunConfig, parallel: backend.Parallel) -> Splits:
         train=data.Loader(
             train,
             config.batch_size // count,
-            data.TrainView(**{name: getattr(config, name) for name in VIEW_OPTIONS}),
+            view,
             seed=config.seed,
             cache=cache,
             cache_dir=config.cache_dir,

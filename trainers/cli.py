@@ -108,11 +108,12 @@ def define_flags(config: type, names: Sequence[str] | None = None) -> None:
 
 
 def recipes_help() -> str:
-    """The recipes, each as the flags that it stands for."""
+    """The recipes, each with the flags that it stands for and what comes of it."""
     lines = ["Recipes:"]
     for name, recipe in RECIPES.items():
         settings = " ".join(_as_flag(field, value) for field, value in recipe.settings.items())
-        lines += textwrap.wrap(f"{name}: {settings}", 100, initial_indent="  ", subsequent_indent="    ")
+        for text in (f"{name}, {recipe.about}: {settings}", f"  → {recipe.expect}"):
+            lines += textwrap.wrap(text, 100, initial_indent="  ", subsequent_indent="    ")
     return "\n".join(lines)
 
 
@@ -151,19 +152,35 @@ class _ListParser(flags.ArgumentParser):
         return list(argument)
 
 
+class _OrNone(flags.ArgumentParser):
+    """A number, or "none"."""
+
+    def __init__(self, number: flags.ArgumentParser):
+        super().__init__()
+        self.number = number
+        self.syntactic_help = f"{number.syntactic_help}, or none"
+
+    def parse(self, argument):
+        return argument if argument == "none" else self.number.parse(argument)
+
+
 class _ListSerializer(flags.ArgumentSerializer):
     def serialize(self, value):
         return ",".join(str(item) for item in value)
 
 
 def _define(name: str, kind: Any, default: Any, help: str, choices: Sequence[str] | None) -> None:
-    if isinstance(kind, types.UnionType):
+    is_optional = isinstance(kind, types.UnionType)
+    if is_optional:
         kind = next(option for option in typing.get_args(kind) if option is not types.NoneType)
     if choices:
         help = f"{help} ({', '.join(choices)})"
     if typing.get_origin(kind) is tuple:
         parser = _PARSERS[typing.get_args(kind)[0]]()
         flags.DEFINE(_ListParser(parser), name, list(default), help, serializer=_ListSerializer())
+        return
+    if is_optional and kind is not str:
+        flags.DEFINE(_OrNone(_PARSERS[kind]()), name, default, help)
         return
     _DEFINE[kind](name, default, help)
 

@@ -31,7 +31,7 @@ def _option(default: Any, help: str, **checks: Any) -> Any:
 class RunConfig:
     """What a run is: the same values start the same run again."""
 
-    recipe: str | None = _option(None, "settings to start from; by default report, or demo for a run on streets")
+    recipe: str | None = _option(None, "settings to start from; by default report, or demo for streets itself")
     name: str | None = _option(None, "name of the run; its topology by default")
 
     arch: str = _option("branched", "topology: joint, branched or distillation")

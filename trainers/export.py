@@ -54,8 +54,10 @@ def main(arguments: list[str]) -> int | None:
     failures = {}
     for kind in dict.fromkeys(FLAGS.format):
         target = out / _file_name(kind)
-        if target.exists():
-            failures[kind] = f"{target}: exists already; give another --out, or remove it"
+        # OpenVINO's weights lie beside its graph.
+        targets = [target, target.with_suffix(".bin")] if kind == "openvino" else [target]
+        if taken := [path for path in targets if path.exists()]:
+            failures[kind] = f"{taken[0]}: exists already; give another --out, or remove it"
     kinds = [kind for kind in dict.fromkeys(FLAGS.format) if kind not in failures]
     if keras.backend.backend() != "tensorflow" and set(kinds) - {"keras"}:
         return _again_under_tensorflow()
@@ -158,8 +160,10 @@ def measure_loss(model: "MultiTaskModel", kind: str, path: Path, options: Export
         return f"its drop in grader is not measured ({first_line(error)})"
     if dataset is None:
         return "its drop in grader is not measured, for no dataset is known"
-    if options.size not in (None, dataset[0]["image"].shape[:2]):
-        return "its drop in grader is not measured, for the dataset's images have another size"
+    sizes = {view.output_size(*size) for size in dataset.sizes or [dataset[0]["image"].shape[:2]]}
+    if options.size and sizes != {options.size}:
+        said = " and ".join(f"{height}x{width}" for height, width in sorted(sizes))
+        return f"its drop in grader is not measured, for validation images are cut to {said}; give that as --size"
     full, reduced = Evaluation(model.spec), Evaluation(model.spec)
     count = min(FLAGS.measure, len(dataset))
     for start in range(0, count, MEASURED_AT_ONCE):

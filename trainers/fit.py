@@ -1,7 +1,7 @@
 """Trains a model: `python -m trainers.fit --arch branched`.
 
 A recipe stands over the defaults of the flags, and a flag over its recipe; `config.json` in the run's folder has what
-holds. Datasets have the recipe report, the built-in one demo.
+holds. Datasets have the recipe report, `streets` itself demo.
 
 The first line tells what runs where; then comes a line for each epoch. Everything lands in the run's folder. A run
 that SIGTERM or SIGINT stopped exits with status 75 and goes on with `--resume`.
@@ -12,7 +12,8 @@ on behind the bad batch, up to five times a process. With `--on_nan=skip` such a
 says how many there were.
 
 A resumed run keeps its settings, but for where its data lies (--data_dir, --prepared_dir), how it is read (--cache,
---cache_dir, --workers), and --on_nan=stop or rollback. Data that has changed since it began is refused.
+--cache_dir, --workers), and --on_nan=stop or rollback. Data of other classes, depth or numbers of images than it began
+with is refused.
 """
 
 import dataclasses

@@ -11,11 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from mtl_keras.data.images import BadFile
+from mtl_keras.data.raw_files import OTHER_PICTURES, READABLE, every_path, is_hidden
 from mtl_keras.errors import UserError, on_one_line
 from mtl_keras.inference import read_image
 from trainers import video
-
-IMAGES = (".png", ".jpg", ".jpeg")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +54,8 @@ class Input:
 def find(arguments: Sequence[str]) -> tuple[list[Input], list[str]]:
     """The files that are meant.
 
-    A folder means the images and videos in it and below; any other file is taken as it is named.
+    A folder means the images and videos in it and below, links to folders followed and what is hidden passed over;
+    any other file is taken as it is named.
 
     Args:
         arguments: paths of files or folders, or globs.
@@ -72,9 +72,10 @@ def find(arguments: Sequence[str]) -> tuple[list[Input], list[str]]:
         for path in paths:
             files = [(path, Path(path.name))]
             if path.is_dir():
-                files = [(file, file.relative_to(path)) for file in sorted(path.rglob("*")) if _is_wanted(file)]
+                files, others = _within(path)
+                problems += [f"{on_one_line(file)}: {file.suffix} is not read; make it PNG or JPEG" for file in others]
                 if not files:
-                    problems.append(f"{on_one_line(path)}: a folder without images ({', '.join(IMAGES)}) or videos")
+                    problems.append(f"{on_one_line(path)}: a folder without images ({', '.join(READABLE)}) or videos")
             for file, name in files:
                 found.setdefault(Path(os.path.realpath(file.parent), file.name), name)
     return _named(found), problems
@@ -86,10 +87,15 @@ def count(inputs: Sequence[Input]) -> int | None:
     return None if None in counts else sum(filter(None, counts))
 
 
-def _is_wanted(file: Path) -> bool:
-    """Whether its name says so; of a pipe, or a link that leads nowhere, reading says what is wrong with it."""
-    wanted = file.suffix.lower() in IMAGES + video.SUFFIXES and not file.name.startswith(".")
-    return wanted and not os.path.isdir(file)
+def _within(folder: Path) -> tuple[list[tuple[Path, Path]], list[Path]]:
+    """The images and videos of a folder with their names, and pictures in other formats.
+
+    Suffixes decide; of a pipe, or a link that leads nowhere, reading says what is wrong with it.
+    """
+    files = [(file, file.relative_to(folder)) for file in sorted(every_path(folder)) if not os.path.isdir(file)]
+    files = [(file, name) for file, name in files if not is_hidden(name)]
+    wanted = [(file, name) for file, name in files if name.suffix.lower() in READABLE + video.SUFFIXES]
+    return wanted, [file for file, name in files if name.suffix.lower() in OTHER_PICTURES]
 
 
 def _named(found: dict[Path, Path]) -> list[Input]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mtl_keras.errors import UserError, first_line
 from mtl_keras.files import write_text
-from trainers.config import RunConfig, read_config
+from trainers.config import PLACES, RunConfig, read_config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,11 +84,17 @@ def open_run(path: str) -> tuple[RunFolder, RunConfig]:
 
 
 def newest_like(config: RunConfig) -> RunFolder:
-    """The newest run of the same configuration; raises `UserError` if there is none."""
+    """The newest run of the same configuration, or of one whose data lies elsewhere; `UserError` if there is none."""
+    moved = None
     for path in sorted(Path(config.runs_dir).glob("*/config.json"), key=os.path.getmtime, reverse=True):
         with contextlib.suppress(UserError):
-            if read_config(path) == config:
+            found = read_config(path)
+            if found == config:
                 return RunFolder(path.parent)
+            if dataclasses.replace(found, **{name: getattr(config, name) for name in PLACES}) == config:
+                moved = moved or RunFolder(path.parent)
+    if moved:
+        return moved
     raise UserError(f"resume: no run of this configuration in {config.runs_dir}; start one without --resume")
 
 

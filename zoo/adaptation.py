@@ -25,13 +25,13 @@ def adapt(model: MultiTaskModel, spec: DataSpec, options: Mapping[str, Any], sou
     Args:
         model: the trained one.
         spec: the dataset to train on.
-        options: of `zoo.build`, to stand over the model's own.
+        options: of `zoo.build`, to stand over the model's own; `weights` is none, for the model has its own.
         source: where the model is from, for messages.
 
     Raises:
         UserError: for options that the weights do not fit.
     """
-    if unknown := sorted(set(options) - set(inspect.signature(build).parameters)):
+    if unknown := sorted(set(options) - set(inspect.signature(build).parameters) | {"weights"} & set(options)):
         raise UserError(f"{unknown[0]}: no option of zoo.build; leave it out")
     target = build(**{**model.architecture, **options}, spec=spec)
     old, new = weights_of(model), weights_of(target)

@@ -108,7 +108,8 @@ class Loader(backend.ReadyBatches):
                 f"{batch_size * process_count}: use a smaller batch size"
             )
         size = view.output_size(*dataset[0]["image"].shape[:2])
-        self.image_size = size if len(_view_sizes(dataset, view, batch_size)) == 1 else (None, None)
+        sizes = _view_sizes(dataset, view, batch_size * process_count)
+        self.image_size = size if len(sizes) == 1 else (None, None)
         samples = open_cache(dataset, cache, folder=cache_dir)
         order = index_order(source, seed=seed, shuffle=shuffle)
         self._ids = process_batches(order, batch_size, process_index, process_count, list)
@@ -244,7 +245,7 @@ def _view_sizes(dataset: Dataset, view: View, batch_size: int) -> dict[tuple[int
         some = " and ".join(f"{height}×{width} of {id}" for (height, width), id in itertools.islice(ids.items(), 2))
         raise UserError(
             f"{dataset.full_name} {dataset.split} has images of {len(ids)} sizes, such as {some}, which make no batch: "
-            "use a batch size of 1 (in training, --val_batch_size=1)"
+            "use a batch size of 1, on one device (in training, --val_batch_size=1)"
         )
     return ids
 

@@ -30,8 +30,8 @@ def load(
     """Opens a split, after preparing the dataset if it is not prepared yet.
 
     Args:
-        name: "streets" (which means "streets/demo"), "streets/medium", "streets/full", "miniscapes", "cityscapes" or
-            "folder".
+        name: "streets" (which means "streets/demo"), "streets/medium", "streets/full", "streets/pretraining",
+            "miniscapes", "cityscapes" or "folder".
         split: "train", "val" or "test".
         data_dir: the source's folder; streets needs none. A source that changed is prepared anew, beside the old data.
             May be left out where exactly one preparation of the dataset exists.
@@ -76,7 +76,7 @@ def load_splits(
             raise no_split(builder.name, split, source)
     if before_preparing and not isinstance(builder, Path) and not _is_prepared(Path(builder.data_path)):
         before_preparing()
-    path = _prepared(builder)
+    path = prepare(builder)
     with telling_of_damage(path):
         info = tfds.builder_from_directory(path).info
         prepared, bad_files = [split for split in SPLITS if split in info.splits], info.metadata["bad_files"]
@@ -119,15 +119,23 @@ def make_builder(
     return _from_source(dataset, data_dir, options, shared)
 
 
-def prepare(builder: Any) -> None:
+def prepare(builder: Any) -> Path:
     """Prepares a builder's dataset unless it is prepared; one process at a time, the others wait for it.
+
+    Args:
+        builder: what `make_builder` gave: a builder, or the path of a preparation.
+
+    Returns:
+        The prepared folder.
 
     Raises:
         UserError: bad files, or a full disk.
     """
+    if isinstance(builder, Path):
+        return builder
     path = Path(builder.data_path)
     if _is_prepared(path):
-        return
+        return path
     try:
         with locked(path.parent):
             # Nobody else is preparing here, so what lies incomplete was interrupted.
@@ -140,14 +148,7 @@ def prepare(builder: Any) -> None:
         raise UserError(
             f"cannot prepare {builder.name} in {path.parent} ({reason}): choose another folder with --prepared_dir"
         ) from error
-
-
-def _prepared(builder: Any) -> Path:
-    """Where a builder's dataset lies, prepared."""
-    if isinstance(builder, Path):
-        return builder
-    prepare(builder)
-    return Path(builder.data_path)
+    return path
 
 
 def _is_prepared(path: Path) -> bool:

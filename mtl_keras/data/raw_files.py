@@ -24,10 +24,8 @@ FilesById = dict[str, list[Path]]
 GREY_16 = ("I;16", "I;16B", "I;16L", "I")
 READABLE = (".jpeg", ".jpg", ".png")
 # What pictures and depth also come in: nothing here reads it, so such a file is named, not passed over.
-_UNREADABLE = (
-    *(".avif", ".bmp", ".exr", ".gif", ".hdr", ".heic", ".jfif", ".jp2", ".jxl"),
-    *(".mat", ".npy", ".npz", ".pfm", ".pgm", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
-)
+OTHER_PICTURES = (".avif", ".bmp", ".gif", ".heic", ".jp2", ".jxl", ".ppm", ".tga", ".tif", ".tiff", ".webp")
+_OTHER_DEPTH = (".exr", ".hdr", ".mat", ".npy", ".npz", ".pfm", ".pgm", ".pnm")
 
 logger = logging.getLogger(__name__)
 
@@ -157,7 +155,7 @@ def raw_samples(images: FilesById, semseg: FilesById, depth: FilesById) -> list[
 
 def is_picture(path: PurePath) -> bool:
     """Whether a file's suffix is one that pictures and depth have, in a format that is read or in another."""
-    return path.suffix.lower() in (*READABLE, *_UNREADABLE)
+    return path.suffix.lower() in (*READABLE, *OTHER_PICTURES, *_OTHER_DEPTH)
 
 
 def by_id(files: Iterable[tuple[str, Path]], readable: Sequence[str] = READABLE) -> FilesById:

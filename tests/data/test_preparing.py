@@ -251,6 +251,7 @@ def test_the_source_may_be_left_out_where_one_preparation_exists(miniscapes_dir,
     shutil.copytree(made.path, made.path.parents[1] / "another_builders" / "1.0.0")
     (made.path.parents[1] / "another_builders" / "1.0.0" / "metadata.json").unlink()
     assert data.load("miniscapes", "val", prepared_dir=tmp_path / "prepared").path == made.path
+    assert data.prepare(data.make_builder("miniscapes", prepared_dir=tmp_path / "prepared")) == made.path
 
 
 @pytest.mark.parametrize(

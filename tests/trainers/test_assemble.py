@@ -1,5 +1,6 @@
 """What a run is told of its data before it begins."""
 
+import dataclasses
 import logging
 import shutil
 
@@ -39,3 +40,11 @@ def test_nothing_is_trained_where_nothing_is_labelled(tmp_path):
         (source / "train" / kind).rename(source / "train" / f"{kind}s")
     with pytest.raises(UserError, match="miniscapes train has no label at all, of neither task"):
         make_splits(config_of(source, tmp_path), Parallel())
+
+
+def test_a_view_that_cannot_be_is_told_before_data_is_prepared(tmp_path):
+    source = tmp_path / "source"
+    write_miniscapes(source, {"train": 4, "val": 2}, size=(64, 96))
+    with pytest.raises(UserError, match="tilt"):
+        make_splits(dataclasses.replace(config_of(source, tmp_path), tilt=200.0), Parallel())
+    assert not (tmp_path / "prepared").exists()

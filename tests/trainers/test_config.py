@@ -7,6 +7,7 @@ import pytest
 
 from mtl_keras.errors import UserError
 from trainers.config import RunConfig, from_settings, read_config
+from trainers.run_folder import create, newest_like
 
 
 def test_the_report_recipe_has_the_reports_final_settings():
@@ -87,3 +88,15 @@ def test_a_file_that_is_no_configuration_is_refused(tmp_path, text, message):
 def test_a_configuration_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         RunConfig().epochs = 3
+
+
+def test_auto_means_the_newest_run_of_these_settings_wherever_its_data_lies(tmp_path):
+    places = {"runs_dir": str(tmp_path), "dataset": "miniscapes"}
+    here, there = RunConfig(data_dir="here", **places), RunConfig(data_dir="there", **places)
+    first = create(here)
+    assert newest_like(here).path == first.path
+    assert newest_like(there).path == first.path  # which then is refused, if it is other data
+    second = create(there)
+    assert newest_like(here).path == first.path and newest_like(there).path == second.path
+    with pytest.raises(UserError, match="no run of this configuration"):
+        newest_like(dataclasses.replace(here, epochs=99))
