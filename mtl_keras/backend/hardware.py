@@ -2,6 +2,7 @@
 
 import collections
 import importlib
+import math
 import os
 import random
 import shutil
@@ -13,12 +14,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from mtl_keras.backend import parallel, processes
+from mtl_keras.backend import cgroups, parallel, processes
 
 
 def cores() -> int:
-    """The processor's cores that this process may use; a scheduler may give a job fewer than there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The processor's cores that this process may use; a scheduler or a container may give it fewer than there are."""
+    present = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.ceil(min(present, cgroups.cores())))
 
 
 def wait_for(values: Any) -> None:

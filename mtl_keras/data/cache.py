@@ -1,11 +1,13 @@
 """Decoded samples kept in memory, so that an image is decoded once and crops are cut out of it."""
 
+import contextlib
 import logging
 import threading
 import weakref
 from pathlib import Path
 from typing import Any, Protocol
 
+from mtl_keras.backend import cgroups
 from mtl_keras.data.dataset import Dataset
 from mtl_keras.errors import UserError
 
@@ -69,7 +71,7 @@ class RamCache:
         level = logging.INFO if self._bytes > _WORTH_TELLING else logging.DEBUG
         logger.log(level, "%s: decoded samples take up to %s of memory", dataset, human_size(self._bytes))
         promised, free = sum(cache.missing_bytes for cache in _open_caches), _free_memory()
-        if free is not None and self._bytes > free - promised:
+        if self._bytes > free - promised:
             needed, others = human_size(self._bytes), f", and the other open splits {human_size(promised)}"
             raise UserError(
                 f"{dataset.full_name} {dataset.split} takes about {needed} of memory when decoded"
@@ -120,12 +122,10 @@ def human_size(size: float) -> str:
     return f"{size:.1f} TiB"
 
 
-def _free_memory() -> int | None:
-    """Bytes that can be had without swapping, where the system tells."""
-    try:
+def _free_memory() -> float:
+    """Bytes that can be had without swapping; infinite where neither the system nor a container tells."""
+    with contextlib.suppress(OSError):
         for line in Path("/proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return None
+                return min(int(line.split()[1]) * 1024, cgroups.memory_left())
+    return cgroups.memory_left()

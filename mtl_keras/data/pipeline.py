@@ -1,7 +1,4 @@
-"""From decoded samples to batches: a Grain pipeline with random access by absolute step.
-
-Nothing here needs Keras, so worker processes start without it.
-"""
+"""From decoded samples to batches: a Grain pipeline with random access by absolute step."""
 
 import functools
 from typing import Any
