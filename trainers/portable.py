@@ -9,8 +9,8 @@ from trainers.run_folder import RunFolder
 
 def without_places(config: RunConfig) -> RunConfig:
     """A configuration without folders and files: they are of one machine, and a stranger's must not lead anywhere."""
-    named = ("imagenet", "timm/", "keras_hub/")
-    pretrained = config.pretrained if (config.pretrained or "").startswith(named) else None
+    is_published = config.pretrained == "imagenet" or (config.pretrained or "").startswith(("timm/", "keras_hub/"))
+    pretrained = config.pretrained if is_published else None
     places = ("data_dir", "prepared_dir", "cache_dir", "runs_dir", "init_from")
     defaults = {name: getattr(RunConfig, name) for name in places}
     return dataclasses.replace(config, pretrained=pretrained, **defaults)

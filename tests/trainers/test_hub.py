@@ -13,8 +13,9 @@ from mtl_keras import UserError
 from mtl_keras.checkpoints import weights_of
 from tests.runs import decisive_model, write_run
 from trainers import card
-from trainers.config import read_config
+from trainers.config import RunConfig, read_config
 from trainers.hub import pull, push
+from trainers.portable import without_places
 
 
 class Hub:
@@ -101,3 +102,10 @@ def test_a_hub_that_refuses_is_one_line(run):
     with pytest.raises(UserError, match="someone/streets: cannot be pushed to .401 Client Error") as refused:
         push(str(run.path), "someone/streets", api=Refusing(Path()))
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["imagenet", "timm/resnet18.a1_in1k", "keras_hub/resnet_18_imagenet"])
+def test_published_weights_keep_their_names_and_files_do_not(name):
+    assert without_places(RunConfig(pretrained=name)).pretrained == name
+    for path in (f"./{name}", "imagenet-weights/mine.pth"):
+        assert without_places(RunConfig(pretrained=path)).pretrained is None
