@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from mtl_keras.backend import (
+    ReadyBatches,
     build_optimizer,
     feed,
     feed_images,
@@ -18,6 +19,7 @@ from mtl_keras.backend import (
 )
 from mtl_keras.backend.steps import as_one, compiled_steps, state_kept, undo_where_skipped
 from mtl_keras.data.spec import DataSpec
+from mtl_keras.errors import UserError
 from mtl_keras.files import as_tuples
 from mtl_keras.inference import Options, Prediction, predict_images
 from mtl_keras.layer_calls import LayerCalls
@@ -169,6 +171,7 @@ class MultiTaskModel(keras.Model):
         if self.compiled:
             build_optimizer(self)
         self._check_size(x)
+        self._check_classes(x)
         with state_kept(self):
             return super().fit(
                 feed(x),
@@ -182,6 +185,7 @@ class MultiTaskModel(keras.Model):
     def evaluate(self, x=None, *args, steps=None, **kwargs):
         """As `keras.Model.evaluate`; of batches without end, such as a training `Loader`'s, one epoch is used."""
         self._check_size(x)
+        self._check_classes(x)
         with state_kept(self):
             return super().evaluate(feed(x), *args, steps=_steps(x, steps), **kwargs)
 
@@ -195,6 +199,20 @@ class MultiTaskModel(keras.Model):
     def predict_on_batch(self, x):
         """As `keras.Model.predict_on_batch`, with depth clamped to the dataset's range."""
         return self._clamped(super().predict_on_batch(x))
+
+    @property
+    def metrics_names(self):
+        """As Keras', and the grader, which is made of two of them."""
+        return [*super().metrics_names, "grader"]
+
+    def _check_classes(self, batches):
+        """Raises `UserError` for a loader of other classes, whose labels would count as ignore or as others."""
+        count = batches.num_classes if isinstance(batches, ReadyBatches) else None
+        if count not in (None, self.spec.num_classes):
+            raise UserError(
+                f"the data has {count} classes and the model {self.spec.num_classes}; build it with the data's spec: "
+                "zoo.build(…, spec=dataset.spec), or zoo.load(…, spec=dataset.spec)"
+            )
 
     def _check_size(self, images):
         """Raises `ValueError` for an array of images that the network cannot take: a graph of any size would not."""

@@ -201,6 +201,8 @@ def test_nothing_is_written_over_and_the_other_formats_go_on(exported):
         ("onnx", {"precision": "float16"}, "size: an ONNX model of half precision has a fixed size"),
         ("saved_model", {"precision": "int8"}, "precision: saved_model has no int8"),
         ("keras", {"precision": "float16"}, "precision: keras has no float16"),
+        ("keras", {"argmax": True}, "format: a .keras file has logits and free sizes"),
+        ("keras", {"size": (64, 64)}, "format: a .keras file has logits and free sizes"),
         ("onnx", {"precision": "int8"}, "precision: int8 needs sample images"),
     ],
 )

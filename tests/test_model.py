@@ -367,3 +367,13 @@ def test_images_of_a_size_that_does_not_fit_are_refused_before_any_step():
     for use in (lambda: model.predict(x[:, 1:]), lambda: model.fit(x[:, 1:], y), lambda: model.evaluate(x[:, 1:], y)):
         with pytest.raises(ValueError, match=r"^the image is 31x48 .* pad it to 32x48, or use predict_images"):
             use()
+
+
+def test_the_names_of_the_metrics_are_those_of_an_evaluations_results():
+    model = harness.tiny_model()
+    model.compile("sgd")
+    images, labels = harness.images(2, 16, 16), harness.labels(2, 16, 16, num_classes=4)
+    expected = model.evaluate(images, labels, verbose=0, return_dict=True)
+    values = model.evaluate(images, labels, verbose=0)
+    assert dict(zip(model.metrics_names, values, strict=True)) == pytest.approx(expected)
+    assert expected.keys() == harness.LOGS

@@ -51,6 +51,8 @@ def make_splits(config: RunConfig, parallel: backend.Parallel) -> Splits:
             if task not in split.tasks:
                 least, greatest = split.spec.depth_range
                 what = f"depth label within {least:g} to {greatest:g} m" if task == "depth" else "semseg label"
+                if task == "depth" and split.name == "folder":
+                    effect += "; the files' unit is depth_scale in dataset.toml"
                 logger.warning("%s %s has no %s at all: %s", split.name, split.split, what, effect)
     if len(train) < config.batch_size:
         raise UserError(f"batch_size: {config.batch_size} is more than the {len(train)} training images; give less")

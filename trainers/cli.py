@@ -135,7 +135,8 @@ def given_flags(config: type) -> dict[str, Any]:
 
 def moved_data() -> dict[str, Any]:
     """The flags `data_dir` and `prepared_dir`, where they are given: a run's data may lie elsewhere by now."""
-    return {name: flags.FLAGS[name].value for name in ("data_dir", "prepared_dir") if flags.FLAGS[name].value}
+    given = {name: flags.FLAGS[name].value for name in ("data_dir", "prepared_dir") if flags.FLAGS[name].value}
+    return {name: None if value == "none" else value for name, value in given.items()}
 
 
 class _ListParser(flags.ArgumentParser):

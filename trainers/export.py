@@ -70,7 +70,7 @@ def main(arguments: list[str]) -> int | None:
             try:
                 print(f"{kind:<12}{export(model, kind, out, options, arguments[0])}", flush=True)
             except UserError as error:
-                failures[kind] = str(error)
+                failures[kind] = f"{kind}: {error}"
     if failures:
         return cli.failed(list(failures.values()), "exported", any_done=len(failures) < len(set(FLAGS.format)))
     return None

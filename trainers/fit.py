@@ -17,6 +17,7 @@ with is refused.
 """
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 from absl import flags
@@ -32,7 +33,7 @@ __doc__ = f"{__doc__}\n{cli.recipes_help()}\n"
 
 cli.define_flags(RunConfig)
 flags.DEFINE_string("resume", None, "a run's folder, or auto for the newest of these settings: go on where it stopped")
-flags.DEFINE_string("config", None, "a run's config.json: start the same run again")
+flags.DEFINE_string("config", None, "a run's folder or config.json: start the same run again")
 flags.DEFINE_string("devices", "1", "how many of this process's devices share every batch, or all")
 flags.DEFINE_string("coordinator", None, "several processes: HOST:PORT of process 0, or auto under Slurm and Open MPI")
 flags.DEFINE_integer("processes", None, "several processes: how many they are", lower_bound=1)
@@ -63,7 +64,8 @@ def _train(training: Any, parallel: Any) -> None:
     elif FLAGS.config is not None:
         if "recipe" in given:
             raise UserError("recipe: a configuration has its own; leave one of --config and --recipe out")
-        training.start(read_config(FLAGS.config), given, parallel)
+        path = Path(FLAGS.config)
+        training.start(read_config(path / "config.json" if path.is_dir() else path), given, parallel)
     else:
         training.start(from_settings(given), {}, parallel)
 

@@ -212,8 +212,9 @@ def _picture(image, semseg, depth, spec):
 
 def _summary(console: Any, progress: Progress, out: Path, seconds: float) -> int | None:
     if progress.images:
+        noun = "image" if progress.images == 1 else "images"
         console.print(
-            f"{progress.images} images in {out}: {progress.images / max(seconds, 1e-9):.2f} a second with reading and "
+            f"{progress.images} {noun} in {out}: {progress.images / max(seconds, 1e-9):.2f} a second with reading and "
             f"writing, {progress.images / max(progress.seconds, 1e-9):.2f} through the network"
         )
     if not progress.failures:

@@ -2,6 +2,7 @@
 
 What the runs came to is copied from their folders to `<out>/<study>/runs/` first: settings and metrics, no weights.
 Where there are no runs the copies that lie there are used, so that anybody can make the same pages again of them.
+Without --out, that is `<runs_dir>/report` where studies were run, and else `docs/studies`, the project's own.
 """
 
 from pathlib import Path
@@ -14,7 +15,7 @@ from zoo.study import Study, read_ladders, read_study, studies
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_string("out", "docs/studies", "folder of the pages, the figures and the copies of the runs")
+flags.DEFINE_string("out", None, "folder of the pages, the figures and the copies of the runs; see above")
 flags.DEFINE_string("runs_dir", "runs", "where the runs are")
 flags.DEFINE_string("recipe", None, "which recipe's runs, where a study was run with several")
 
@@ -24,7 +25,8 @@ def main(arguments: list[str]) -> None:
     from trainers.reporting.results import METRICS, collect
     from trainers.reporting.statistics import pooled_noise
 
-    out, runs_dir = Path(FLAGS.out), Path(FLAGS.runs_dir)
+    runs_dir = Path(FLAGS.runs_dir)
+    out = Path(FLAGS.out) if FLAGS.out else default_out(runs_dir)
     known = [read_study(name) for name in studies() if is_there(read_study(name), runs_dir, out, FLAGS.recipe)]
     asked = [read_study(name) for name in arguments] or known
     if not asked:
@@ -44,6 +46,13 @@ def main(arguments: list[str]) -> None:
             print(path)
     for path in study_page.write_overview(everything, read_ladders(), noises, out):
         print(path)
+
+
+def default_out(runs_dir: Path) -> Path:
+    """A folder of one's own where studies were run, so that their runs do not meet those of the project."""
+    from trainers.scheduling.ledger import LEDGER
+
+    return runs_dir / "report" if any((runs_dir / "studies").glob(f"*/*/{LEDGER}")) else Path("docs/studies")
 
 
 def is_there(study: Study, runs_dir: Path, out: Path, recipe: str | None) -> bool:

@@ -16,10 +16,12 @@ import numpy as np
 class ReadyBatches(keras.utils.PyDataset):
     """Batches that are ready before they are asked for, so that they need no threads of Keras'.
 
-    `image_size` is their images' (height, width), each None where they differ.
+    `image_size` is their images' (height, width), each None where they differ; `num_classes` is of their labels, None
+    where nobody knows.
     """
 
     image_size: tuple[int | None, int | None] = (None, None)
+    num_classes: int | None = None
 
 
 def feed(data: Any) -> Any:

@@ -96,7 +96,7 @@ class RamCache:
         return sample
 
     def __reduce__(self):
-        raise UserError('cache "ram" cannot be shared by worker processes: use --cache=disk, or --workers=0')
+        raise UserError('cache "ram" cannot be shared by worker processes: use "disk", or no workers')
 
 
 def decoded_bytes(dataset: Dataset) -> int:

@@ -51,7 +51,7 @@ class Loader(backend.ReadyBatches):
         drop_remainder: for training: leave out what does not fill a step, and begin again after the last one.
             Otherwise there is one pass, and its last batch is filled up with all-ignore samples, which cost nothing
             in masked losses and metrics, so that all batches have one shape.
-        cache: "none", "ram" or "disk" (see `open_cache`).
+        cache: "none", "ram" or "disk" (see `open_cache`); by default "ram", or "disk" where there are worker processes.
         cache_dir: where the disk cache lies; by default beside the prepared data.
         workers: worker processes; 0 prepares batches in threads, which is fastest for plain crops.
         threads: threads that prepare batches, in each process; by default one a core, at most 8.
@@ -81,7 +81,7 @@ class Loader(backend.ReadyBatches):
         seed: int = 0,
         shuffle: bool = True,
         drop_remainder: bool = True,
-        cache: str = "ram",
+        cache: str | None = None,
         cache_dir: str | Path | None = None,
         workers: int = 0,
         threads: int | None = None,
@@ -99,6 +99,7 @@ class Loader(backend.ReadyBatches):
         self.wait_seconds = 0.0
         _check_numbers(1, batch_size=batch_size)
         _check_numbers(0, seed=seed, workers=workers, threads=threads or 0, prefetch=prefetch, start_step=start_step)
+        cache = cache or ("disk" if workers else "ram")
         _check_sharing(workers, process_index, process_count, cache)
         source = IndexSource(len(dataset), batch_size * process_count, drop_remainder)
         self.steps_per_epoch = len(source) // process_count // batch_size
@@ -110,6 +111,7 @@ class Loader(backend.ReadyBatches):
         size = view.output_size(*dataset[0]["image"].shape[:2])
         sizes = _view_sizes(dataset, view, batch_size * process_count)
         self.image_size = size if len(sizes) == 1 else (None, None)
+        self.num_classes = dataset.spec.num_classes
         samples = open_cache(dataset, cache, folder=cache_dir)
         order = index_order(source, seed=seed, shuffle=shuffle)
         self._ids = process_batches(order, batch_size, process_index, process_count, list)
@@ -254,4 +256,4 @@ def _check_sharing(workers: int, process_index: int, process_count: int, cache: 
     if not 0 <= process_index < process_count:
         raise UserError(f"process {process_index} of {process_count}: expected 0 to {process_count - 1}")
     if workers and cache == "ram":
-        raise UserError('cache "ram" cannot be shared by worker processes: use --cache=disk, or --workers=0')
+        raise UserError('cache "ram" cannot be shared by worker processes: use "disk", or no workers')

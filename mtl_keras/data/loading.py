@@ -115,7 +115,10 @@ def make_builder(
         return _only_preparation(dataset, prepared_dir)
     data_dir = Path(data_dir).expanduser()
     if not data_dir.is_dir():
-        raise UserError(f"data_dir {data_dir} is no folder: expected the one of {dataset}'s raw files")
+        raise UserError(
+            f"data_dir {data_dir} is no folder: expected the one of {dataset}'s raw files; where they are gone and one "
+            "preparation of them is left, give --data_dir=none"
+        )
     return _from_source(dataset, data_dir, options, shared)
 
 

@@ -53,6 +53,8 @@ def write(
     if options.precision != "float32" and options.precision not in _PRECISIONS.get(kind, ()):
         raise UserError(f"precision: {kind} has no {options.precision}; leave --precision away, or export to litert")
     if kind == "keras":
+        if options.argmax or options.size:
+            raise UserError("format: a .keras file has logits and free sizes; leave --argmax and --size out for it")
         model.save(path)
         return
     if options.precision == "int8" and not samples:

@@ -12,6 +12,7 @@ import pytest
 from mtl_keras.data import EvalView, Loader, TrainView, open_cache
 from mtl_keras.data.depth_encoding import decode_depth
 from mtl_keras.errors import UserError
+from tests.harness import tiny_model
 from tests.trainers.waiting import wait_until
 
 CROP = TrainView((32, 32), horizontal_flip=True)
@@ -185,7 +186,7 @@ def test_what_cannot_be_read_is_refused(prepared):
         Loader(dataset, 24, CROP)
     with pytest.raises(UserError, match="smaller than the crop"):
         Loader(dataset, 4, TrainView((80, 80)))
-    with pytest.raises(UserError, match="--cache=disk"):
+    with pytest.raises(UserError, match='use "disk"'):
         Loader(dataset, 4, CROP, workers=2, cache="ram")
     with pytest.raises(UserError, match="none, ram, disk"):
         Loader(dataset, 4, CROP, cache="tape")
@@ -271,3 +272,17 @@ def test_a_killed_program_leaves_no_process_and_no_shared_memory(prepared, tmp_p
     process.communicate(timeout=60)
     assert len(workers) == 2 and shared
     wait_until(lambda: not any(path.exists() for path in shared), seconds=60)
+
+
+def test_a_model_of_other_classes_is_refused(prepared):
+    model = tiny_model(num_classes=4)
+    model.compile("sgd")
+    with Loader(prepared["train"], 4, CROP) as loader:
+        for train in (model.fit, model.evaluate):
+            with pytest.raises(UserError, match="the data has 19 classes and the model 4; build it with"):
+                train(loader)
+
+
+def test_worker_processes_share_a_cache_on_the_disk(prepared):
+    with Loader(prepared["train"], 4, CROP, workers=1) as loader, Loader(prepared["train"], 4, CROP) as expected:
+        assert_equal(read(loader, 2), read(expected, 2))

@@ -13,11 +13,12 @@ from tests.harness import tiny_model
 from tests.trainers import fake_runs
 from trainers import card
 from trainers.config import RunConfig
+from trainers.report import default_out
 from trainers.reporting import study_page, tables
 from trainers.reporting.results import METRICS, collect, machine_of
 from trainers.reporting.statistics import judge, pooled_noise, spread
 from trainers.run_folder import RunFolder
-from trainers.scheduling.ledger import Ledger, ledger_folder, rows_of
+from trainers.scheduling.ledger import LEDGER, Ledger, ledger_folder, rows_of
 from trainers.scheduling.plan import plan
 from zoo.study import Expected, read_ladders, read_study, studies
 
@@ -341,3 +342,11 @@ def test_the_committed_pages_are_what_the_command_makes_of_the_committed_runs(co
 
 def read(path: Path) -> str:
     return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def test_own_studies_get_pages_of_their_own(tmp_path):
+    assert default_out(tmp_path / "runs") == Path("docs/studies")
+    ledger = tmp_path / "runs" / "studies" / "decoder" / "study" / LEDGER
+    ledger.parent.mkdir(parents=True)
+    ledger.touch()
+    assert default_out(tmp_path / "runs") == tmp_path / "runs" / "report"
