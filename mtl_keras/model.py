@@ -167,7 +167,12 @@ class MultiTaskModel(keras.Model):
         return False
 
     def fit(self, x=None, *args, steps_per_epoch=None, validation_data=None, validation_steps=None, **kwargs):
-        """As `keras.Model.fit`; of batches without end, such as a `Loader`'s, an epoch has one pass."""
+        """As `keras.Model.fit`; of batches without end, such as a `Loader`'s, an epoch has one pass.
+
+        A `Loader` has an order of its own, which `shuffle` leaves alone unless it is given.
+        """
+        if isinstance(x, ReadyBatches) and not args:
+            kwargs.setdefault("shuffle", False)
         if self.compiled:
             build_optimizer(self)
         self._check_size(x)

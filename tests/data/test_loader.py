@@ -283,6 +283,14 @@ def test_a_model_of_other_classes_is_refused(prepared):
                 train(loader)
 
 
+def test_fit_needs_no_word_about_shuffling(prepared, recwarn):
+    model = tiny_model(num_classes=19)
+    model.compile("sgd")
+    with Loader(prepared["train"], 4, CROP) as loader:
+        model.fit(loader, steps_per_epoch=2, verbose=0)
+    assert not [warning for warning in recwarn if "shuffle" in str(warning.message)]
+
+
 def test_worker_processes_share_a_cache_on_the_disk(prepared):
     with Loader(prepared["train"], 4, CROP, workers=1) as loader, Loader(prepared["train"], 4, CROP) as expected:
         assert_equal(read(loader, 2), read(expected, 2))
