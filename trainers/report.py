@@ -22,7 +22,7 @@ flags.DEFINE_string("recipe", None, "which recipe's runs, where a study was run 
 
 def main(arguments: list[str]) -> None:
     from trainers.reporting import study_page
-    from trainers.reporting.results import METRICS, collect
+    from trainers.reporting.results import METRICS, collect, default_out
     from trainers.reporting.statistics import pooled_noise
 
     runs_dir = Path(FLAGS.runs_dir)
@@ -46,13 +46,6 @@ def main(arguments: list[str]) -> None:
             print(path)
     for path in study_page.write_overview(everything, read_ladders(), noises, out):
         print(path)
-
-
-def default_out(runs_dir: Path) -> Path:
-    """A folder of one's own where studies were run, so that their runs do not meet those of the project."""
-    from trainers.scheduling.ledger import LEDGER
-
-    return runs_dir / "report" if any((runs_dir / "studies").glob(f"*/*/{LEDGER}")) else Path("docs/studies")
 
 
 def is_there(study: Study, runs_dir: Path, out: Path, recipe: str | None) -> bool:

@@ -13,9 +13,8 @@ from tests.harness import tiny_model
 from tests.trainers import fake_runs
 from trainers import card
 from trainers.config import RunConfig
-from trainers.report import default_out
 from trainers.reporting import study_page, tables
-from trainers.reporting.results import METRICS, collect, machine_of
+from trainers.reporting.results import METRICS, collect, default_out, machine_of
 from trainers.reporting.statistics import judge, pooled_noise, spread
 from trainers.run_folder import RunFolder
 from trainers.scheduling.ledger import LEDGER, Ledger, ledger_folder, rows_of

@@ -217,6 +217,11 @@ def portable(config: RunConfig) -> RunConfig:
     return dataclasses.replace(config, **weights, **places)
 
 
+def default_out(runs_dir: Path) -> Path:
+    """A folder of one's own where studies were run, so that their runs do not meet those of the project."""
+    return runs_dir / "report" if any((runs_dir / "studies").glob(f"*/*/{LEDGER}")) else Path("docs/studies")
+
+
 def read_copies(study: Study, folder: Path) -> StudyResults:
     """The copies of a study's runs.
 
