@@ -37,7 +37,7 @@ def finish(config: RunConfig, run: RunFolder, baseline: dict[str, float] | None,
     rows = {"untrained": baseline} if baseline else {}
     _print_graders(console, {**rows, f"best, epoch {facts['epoch']}": facts["metrics"]})
     console.print(f"picture     {run.pictures}/epoch_{facts['epoch']:03d}.png")
-    console.print(f"curves      tensorboard --logdir {config.runs_dir}")
+    console.print(f"curves      tensorboard --logdir {run.path.parent}")
     console.print(f"model       {run.model}")
     if config.export and not run.saved_model.exists():
         _export(run, console)

@@ -262,7 +262,7 @@ def _check_alike(study: Study, results: Sequence[Result], folder: Path) -> None:
             if name not in (*INCIDENTAL, "seed") and value != getattr(against.config, name):
                 raise UserError(
                     f"{folder}: runs with {name} {getattr(against.config, name)} and {value} in one study; "
-                    "remove those that do not belong"
+                    "remove those that do not belong, or give another --out"
                 )
 
 
