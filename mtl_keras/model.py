@@ -177,6 +177,7 @@ class MultiTaskModel(keras.Model):
             build_optimizer(self)
         self._check_size(x)
         self._check_classes(x)
+        self._check_classes(validation_data)
         with state_kept(self):
             return super().fit(
                 feed(x),

@@ -59,8 +59,8 @@ def make_splits(config: RunConfig, parallel: backend.Parallel) -> Splits:
     count = backend.process_count()
     # Padding costs nothing in validation, so there a batch that the devices can share is made of any.
     val_batch_size = -(-min(config.val_batch_size, len(val)) // parallel.total) * parallel.total
-    # Processes share no memory, but the pages of a file.
-    cache = "disk" if config.workers and config.cache == "ram" else config.cache
+    # None means the memory, or the disk where worker processes share it.
+    cache = None if config.cache == "ram" else config.cache
     shared = {"process_index": backend.process_index(), "process_count": count}
     return Splits(
         train=data.Loader(

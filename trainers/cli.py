@@ -14,7 +14,7 @@ from typing import Any
 from absl import app, flags, logging
 
 from mtl_keras.errors import UserError, first_line
-from trainers.config import flag_text
+from trainers.config import RunConfig, flag_text
 from zoo.recipes import RECIPES
 
 # The flags that are defined here are those of the command that asks for them, and stand in its --help.
@@ -135,8 +135,8 @@ def given_flags(config: type) -> dict[str, Any]:
 
 def moved_data() -> dict[str, Any]:
     """The flags `data_dir` and `prepared_dir`, where they are given: a run's data may lie elsewhere by now."""
-    given = {name: flags.FLAGS[name].value for name in ("data_dir", "prepared_dir") if flags.FLAGS[name].value}
-    return {name: None if value == "none" else value for name, value in given.items()}
+    given = given_flags(RunConfig)
+    return {name: given[name] for name in ("data_dir", "prepared_dir") if given.get(name, "") != ""}
 
 
 class _ListParser(flags.ArgumentParser):

@@ -31,8 +31,9 @@ def adapt(model: MultiTaskModel, spec: DataSpec, options: Mapping[str, Any], sou
     Raises:
         UserError: for options that the weights do not fit.
     """
-    if unknown := sorted(set(options) - set(inspect.signature(build).parameters) | {"weights"} & set(options)):
-        raise UserError(f"{unknown[0]}: no option of zoo.build; leave it out")
+    known = set(inspect.signature(build).parameters) - {"weights"}
+    if unknown := sorted(set(options) - known):
+        raise UserError(f"{unknown[0]}: no option of zoo.build that a trained model takes; leave it out")
     target = build(**{**model.architecture, **options}, spec=spec)
     old, new = weights_of(model), weights_of(target)
     replaced = set()

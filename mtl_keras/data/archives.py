@@ -67,15 +67,14 @@ def find_files(root: Path, folders: tuple[str, ...]) -> dict[str, SourceFile]:
     broken: list[BadFile] = []
     for folder in folders:
         for split in SPLITS:
-            for path in every_path(root / folder / split) if (root / folder / split).is_dir() else ():
+            for path in every_path(root / folder / split):
                 if not is_hidden(path.relative_to(root)):
                     found[path.relative_to(root).as_posix()] = SourceFile(path)
         for archive in sorted(root.glob(f"{folder}*.zip")):
             for member in _members(archive, folder, broken) if not archive.is_dir() else ():
                 found.setdefault(member, SourceFile(archive, member))
     if broken:
-        reasons = "\n  ".join(map(str, broken))
-        raise UserError(f"archives to download again, or to remove:\n  {reasons}")
+        raise UserError("\n  ".join(["archives to download again, or to remove:", *map(str, broken)]))
     return found
 
 

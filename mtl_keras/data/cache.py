@@ -12,6 +12,7 @@ from mtl_keras.data.dataset import Dataset
 from mtl_keras.errors import UserError
 
 CACHES = ("none", "ram", "disk")
+NOT_SHARED = 'cache "ram" cannot be shared by worker processes: use "disk", or no workers'
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +97,7 @@ class RamCache:
         return sample
 
     def __reduce__(self):
-        raise UserError('cache "ram" cannot be shared by worker processes: use "disk", or no workers')
+        raise UserError(NOT_SHARED)
 
 
 def decoded_bytes(dataset: Dataset) -> int:

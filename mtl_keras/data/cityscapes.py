@@ -6,7 +6,6 @@ It reads the official archives, or the trees that they unpack to:
 
 import dataclasses
 import functools
-import itertools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -94,7 +93,7 @@ class CityscapesConfig(tfds.core.BuilderConfig):
             )
         sizes = "native" if size is None else f"{size[0]}x{size[1]}"
         least, greatest = map(float, depth_range)
-        used = {file.path for frame in itertools.chain.from_iterable(frames.values()) for file in frame.files}
+        used = {file.path for file in raw_files.files_of(frames)}
         fingerprint = raw_files.fingerprint(data_dir, used, (least, greatest))
         return cls(name=f"{sizes}-{fingerprint}", size=size, depth_range=(least, greatest), frames=frames)
 

@@ -209,7 +209,7 @@ def _matches(root: Path, pattern: str) -> list[tuple[str, Path]]:
     ending = "(?i:" + re.escape(after).replace(r"\*", "[^/]*") + ")"
     expression = re.compile(re.escape(before) + "(.+)" + ending, re.DOTALL)
     found, has_suffix = [], re.search(r"\.\w+$", after)
-    for path in raw_files.every_path(folder) if folder.is_dir() else ():
+    for path in raw_files.every_path(folder):
         match = expression.fullmatch(path.relative_to(root).as_posix())
         if match and not raw_files.is_hidden(path.relative_to(folder)) and (has_suffix or raw_files.is_picture(path)):
             found.append((match[1], path))

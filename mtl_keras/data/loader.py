@@ -17,7 +17,7 @@ import numpy as np
 from absl import flags
 
 from mtl_keras import backend
-from mtl_keras.data.cache import open_cache
+from mtl_keras.data.cache import NOT_SHARED, open_cache
 from mtl_keras.data.dataset import Dataset
 from mtl_keras.data.pipeline import Collate, Fetch, IndexSource, index_order, process_batches
 from mtl_keras.data.pools import hidden_main_module, start_worker
@@ -256,4 +256,4 @@ def _check_sharing(workers: int, process_index: int, process_count: int, cache: 
     if not 0 <= process_index < process_count:
         raise UserError(f"process {process_index} of {process_count}: expected 0 to {process_count - 1}")
     if workers and cache == "ram":
-        raise UserError('cache "ram" cannot be shared by worker processes: use "disk", or no workers')
+        raise UserError(NOT_SHARED)

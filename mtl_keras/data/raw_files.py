@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
@@ -47,6 +47,11 @@ class RawSample:
     semseg: Path | None
     depth: Path | None
     same_id: tuple[Path, ...] = ()
+
+    @property
+    def files(self) -> list[Path]:
+        """All of them."""
+        return [path for path in (self.image, self.semseg, self.depth, *self.same_id) if path]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,10 +137,9 @@ def fingerprint(root: Path, files: Iterable[Path], *options: Any) -> str:
     return digest.hexdigest()[:12]
 
 
-def files_of(samples: dict[str, list[RawSample]]) -> set[Path]:
-    """All files of all splits."""
-    every = itertools.chain.from_iterable(samples.values())
-    return {path for sample in every for path in (sample.image, sample.semseg, sample.depth, *sample.same_id) if path}
+def files_of(samples: Mapping[str, Iterable[Any]]) -> set[Any]:
+    """All `files` of all samples of all splits."""
+    return {file for sample in itertools.chain.from_iterable(samples.values()) for file in sample.files}
 
 
 def raw_samples(images: FilesById, semseg: FilesById, depth: FilesById) -> list[RawSample]:
@@ -180,13 +184,14 @@ def is_hidden(path: PurePath) -> bool:
 
 
 def every_path(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
-    """All that lies in a folder and in the folders within, links to folders followed but for those that lead back."""
-    real = os.path.realpath(folder)
-    if real not in above:
+    """All that lies in a folder and in the folders within, links to folders followed but for those that lead back.
+
+    Nothing lies in what is no folder.
+    """
+    if folder.is_dir() and (real := os.path.realpath(folder)) not in above:
         for path in folder.iterdir():
             yield path
-            if path.is_dir():
-                yield from every_path(path, above | {real})
+            yield from every_path(path, above | {real})
 
 
 def natural_order(name: str) -> tuple[bool, int, str]:

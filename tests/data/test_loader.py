@@ -281,6 +281,8 @@ def test_a_model_of_other_classes_is_refused(prepared):
         for train in (model.fit, model.evaluate):
             with pytest.raises(UserError, match="the data has 19 classes and the model 4; build it with"):
                 train(loader)
+        with pytest.raises(UserError, match="the data has 19 classes and the model 4; build it with"):
+            model.fit(np.zeros((2, 16, 16, 3)), validation_data=loader)
 
 
 def test_fit_needs_no_word_about_shuffling(prepared, recwarn):

@@ -125,3 +125,5 @@ def test_other_dilation_leaves_every_weight_as_it_was(trained):
     assert all(np.array_equal(old[name], new[name]) for name in old) and len(old) == len(new)
     with pytest.raises(UserError, match="dilate: no option of zoo.build"):
         zoo.load(run, dilate=True)
+    with pytest.raises(UserError, match="weights: no option of zoo.build"):
+        zoo.load(run, weights="imagenet")

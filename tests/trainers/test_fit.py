@@ -210,6 +210,7 @@ def test_what_a_person_got_wrong_ends_in_one_line(command, scenes, whole_run, tm
         ("--resume=",): "error: no path: not a run",
         (f"--resume={run}", f"--config={run / 'config.json'}"): "error: resume: a run that goes on has its own",
         (f"--config={run / 'config.json'}", "--recipe=demo"): "error: recipe: a configuration has its own",
+        (f"--config={run}", "--tilt=200"): "tilt 200",
         (f"--resume={tmp_path}",): f"error: {tmp_path}: not a run",
         (f"--resume={tmp_path / 'pulled'}",): f"error: {tmp_path / 'pulled'}: no state to go on from (there is none)",
         (f"--resume={run}", "--epochs=3"): "error: epochs: a resumed run keeps its own settings",
