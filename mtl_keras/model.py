@@ -250,6 +250,16 @@ class MultiTaskModel(keras.Model):
         """
         return predict_images(self, images, Options(**options))
 
+    def export(self, filepath, format="tf_saved_model", *arguments, input_signature=None, **options):
+        """As `keras.Model.export`. A SavedModel takes images of any size under TensorFlow, and of one under JAX.
+
+        Raises:
+            UserError: PyTorch makes no SavedModel, and JAX none of images of any size.
+        """
+        if format == "tf_saved_model" and (reason := _no_saved_model(input_signature or self.inputs)):
+            raise UserError(f"export: {reason}, or save the model and run: python -m trainers.export FILE.keras")
+        return super().export(filepath, format, *arguments, input_signature=input_signature, **options)
+
     def predictions_of(self, task: str) -> list[str]:
         """The names of a task's predictions, the final one among them."""
         return [name for name in self.output if name == task or name.startswith(f"{task}_")]
@@ -294,6 +304,16 @@ def _facts_of(outputs) -> tuple[DataSpec, dict]:
     if facts is None:
         raise ValueError("spec: missing; give MultiTaskModel the DataSpec of its dataset")
     return facts
+
+
+def _no_saved_model(signature) -> str:
+    """Why the backend makes no SavedModel of inputs like these, and the way out; "" if it makes one."""
+    if keras.backend.backend() == "torch":
+        return "PyTorch makes no SavedModel; load the model under TensorFlow"
+    free = any(side is None for given in keras.tree.flatten(signature) for side in given.shape[1:])
+    if keras.backend.backend() == "jax" and free:
+        return 'JAX traces one size; give it, as input_signature=[keras.InputSpec("float32", (None, 512, 1024, 3))]'
+    return ""
 
 
 def _steps(data, steps: int | None) -> int | None:

@@ -6,6 +6,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
@@ -15,6 +16,7 @@ from mtl_keras.exporting import Agreement, ExportOptions, check, write
 from mtl_keras.inference import Options, decode_image, predict_batch
 from mtl_keras.prediction_files import semseg_png
 from mtl_keras.viz import encode_png
+from tests import harness
 from tests.conftest import AS_A_USER
 from tests.runs import decisive_model, write_run
 
@@ -242,3 +244,25 @@ def test_semseg_png_keeps_ids_and_shows_colours(model):
     picture = Image.open(io.BytesIO(semseg_png(ids, model.spec)))
     np.testing.assert_array_equal(np.asarray(picture), ids)
     np.testing.assert_array_equal(np.asarray(picture.convert("RGB"))[0], model.spec.palette)
+
+
+def test_keras_own_export_says_what_its_backend_cannot(tmp_path, monkeypatch):
+    tiny = harness.tiny_model()
+    if keras.backend.backend() == "jax":
+        with pytest.raises(UserError, match=r"one size; give it, as input_signature=.* or save the model"):
+            tiny.export(tmp_path / "free")
+    monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
+    with pytest.raises(UserError, match=r"PyTorch makes no SavedModel; load the model under TensorFlow"):
+        tiny.export(tmp_path / "free")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.filterwarnings("ignore:The `native_serialization`:DeprecationWarning")
+def test_keras_own_export_of_one_size_serves_what_the_network_says(tmp_path):
+    tf = pytest.importorskip("tensorflow")
+    tiny, images = harness.tiny_model(), harness.images(2, 32, 48)
+    tiny.export(tmp_path / "served", input_signature=[keras.InputSpec("float32", (None, 32, 48, 3))], verbose=False)
+    loaded = tf.saved_model.load(str(tmp_path / "served"))
+    served = loaded.serve(images)
+    for name, expected in harness.outputs(tiny, images).items():
+        np.testing.assert_allclose(served[name], expected, rtol=1e-4, atol=1e-4)
