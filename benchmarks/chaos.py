@@ -142,9 +142,6 @@ class Sitting:
         """Waits until a step is done."""
         return self.wait_for(lambda: self._log.exists() and bool(done := self.steps()) and done[-1][0] >= step)
 
-    def has_done_two_steps(self) -> bool:
-        return len(self.steps()) > 1
-
     def is_saving_since(self, step: int) -> Callable[[], bool]:
         """Whether a checkpoint is being written, or none was seen for two saves' steps from a step on."""
         return lambda: self.is_saving() or self.steps()[-1][0] > step + 2 * SAVE_STEPS
@@ -216,8 +213,7 @@ def _strike(sitting: Sitting, kill: Kill, outcome: Outcome, rng, epoch_end: floa
         hit = sitting.reached(-(-kill.step // STEPS_PER_EPOCH) * STEPS_PER_EPOCH)
         time.sleep(rng.uniform(0, epoch_end))
     else:
-        # Before a process's first step is over, SIGTERM ends it at once: there is nothing new to save.
-        hit = sitting.reached(kill.step) and (kill.kind != "SIGTERM" or sitting.wait_for(sitting.has_done_two_steps))
+        hit = sitting.reached(kill.step)
         time.sleep(rng.uniform(0, epoch_end / STEPS_PER_EPOCH))
     if not hit or sitting.process.poll() is not None:
         return

@@ -142,8 +142,7 @@ class Stopped(BaseException):
 class StopOnSignal(keras.callbacks.Callback):
     """Saves the state and raises `Stopped` at the next step after SIGTERM or SIGINT; a second signal kills at once.
 
-    Before the first step is done there is nothing to save: a signal then ends the process at once, in the middle of a
-    compilation too.
+    Before the first step is done there is nothing to save: until then signals do what they did before.
 
     Args:
         last: what saves.
@@ -155,18 +154,11 @@ class StopOnSignal(keras.callbacks.Callback):
         super().__init__()
         self.last = last
         self._asked = False
-        self._installed = False
         self._before: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
 
-    def on_train_begin(self, logs=None):
-        if threading.current_thread() is threading.main_thread() and not self._before:
-            self._before = {number: signal.signal(number, signal.SIG_DFL) for number in self.SIGNALS}
-
     def on_train_batch_end(self, batch, logs=None):
-        if self._before and not self._installed:
-            for number in self.SIGNALS:
-                signal.signal(number, self._ask)
-            self._installed = True
+        if threading.current_thread() is threading.main_thread() and not self._before:
+            self._before = {number: signal.signal(number, self._ask) for number in self.SIGNALS}
         if self._asked:
             # There is no time to look for a fault, and the state before it stays.
             with contextlib.suppress(NotFinite):
@@ -184,7 +176,7 @@ class StopOnSignal(keras.callbacks.Callback):
         """Gives the signals back to who had them before."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        self._before, self._installed = {}, False
+        self._before = {}
 
     def _ask(self, number, frame) -> None:
         del frame

@@ -23,6 +23,7 @@ from trainers.devices import StopTogether
 from trainers.finishing import finish
 from trainers.run_folder import RunFolder, create, locked
 from trainers.session import Session
+from trainers.signals import ending_at_once
 
 PICTURES = 4
 # The status of a run that a signal stopped and that can go on: sysexits' EX_TEMPFAIL, "try again later".
@@ -39,20 +40,27 @@ def start(config: RunConfig, given: dict[str, Any], parallel: backend.Parallel) 
         follow(session, state=None)
         return
     run = create(config)
-    with locked(run):
+    with locked(run), _stoppable(run):
         train(session, run, state=None)
 
 
 def resume(run: RunFolder, config: RunConfig, parallel: backend.Parallel) -> None:
     """Goes on with a run from its last saved state."""
     follows = backend.process_index() > 0
-    with contextlib.nullcontext() if follows else locked(run):
+    with contextlib.nullcontext() if follows else locked(run), _stoppable(run):
         state = _last_state(run)
         session = Session.of(config, parallel, state)
         if follows:
             follow(session, state)
         else:
             train(session, run, state)
+
+
+def _stoppable(run: RunFolder) -> contextlib.AbstractContextManager[None]:
+    """Lets signals end the process wherever it is; of several processes, they reach one and all stop together."""
+    if backend.process_count() > 1:
+        return contextlib.nullcontext()
+    return ending_at_once(EXIT_STOPPED, f"stopped; go on with --resume {run.path}")
 
 
 def _last_state(run: RunFolder) -> SavedState | None:
@@ -149,9 +157,11 @@ def _train(session: Session, run: RunFolder, state: SavedState | None, rollbacks
 
 def _announce(session: Session, run: RunFolder, step: int) -> None:
     config, size = session.config, count_parameters(session.model) / 1e6
+    done = step == config.epochs * session.steps_per_epoch
+    place = " · every step is done" if done else f" · from step {step}" if step else ""
     console.print(
         f"{backend.describe()} · {config.precision} · {config.arch}/{config.encoder}, {size:.1f} M parameters · "
-        f"{run.path}" + (f" · from step {step}" if step else "")
+        f"{run.path}{place}"
     )
     if warning := backend.idle_gpu_warning():
         print(warning, file=sys.stderr)

@@ -160,6 +160,18 @@ def test_sigterm_saves_and_says_how_to_go_on(command, scenes, light_run, tmp_pat
     assert_same_result(run, light_run)
 
 
+def test_a_signal_before_the_first_step_ends_the_run_and_says_how_to_go_on(command, scenes, light_run, tmp_path):
+    process = command("fit", *scenes, *LIGHT, f"--runs_dir={tmp_path}", "--baseline", JAX_ENABLE_COMPILATION_CACHE="0")
+    assert "jax" in process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    output, errors = finished(process, 75)
+    run = only_run(tmp_path)
+    assert (output, errors) == (f"stopped; go on with --resume {run}\n", "")
+    assert not (run / "checkpoints").exists()
+    finished(command("fit", f"--resume={run}"))
+    assert_same_result(run, light_run)
+
+
 def test_a_damaged_state_falls_back_to_the_one_before(command, scenes, light_run, tmp_path):
     flags = [*scenes, *LIGHT, f"--runs_dir={tmp_path}", "--save_steps=1", "--baseline"]
     run = stop_at(command("fit", *flags), tmp_path, 6, signal.SIGKILL)
@@ -178,7 +190,8 @@ def test_a_run_goes_on_with_its_own_data_alone_wherever_that_lies(command, light
     shutil.copytree(light_run, tmp_path / "run")
     shutil.copytree(scenes_dir, tmp_path / "moved", copy_function=shutil.copyfile)
     places = [f"--data_dir={tmp_path / 'moved'}", f"--prepared_dir={tmp_path / 'prepared'}"]
-    finished(command("fit", f"--resume={tmp_path / 'run'}", *places))
+    output, _ = finished(command("fit", f"--resume={tmp_path / 'run'}", *places))
+    assert output.splitlines()[0].endswith(" · every step is done")
     before = contents(tmp_path / "run")
     for kind, suffix in (("rgb", "jpg"), ("semseg", "png"), ("depth", "png")):
         (tmp_path / "moved" / "train" / kind / f"0.{suffix}").unlink()

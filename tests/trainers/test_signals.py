@@ -1,0 +1,67 @@
+"""What a signal does to a run that is in the middle of something else than its steps."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from tests.trainers.conftest import ROOT
+from trainers.signals import ending_at_once
+
+# Its products of matrices take half a minute each, and Python's handlers run after one.
+BUSY = """
+import signal, sys
+import numpy as np
+from trainers.signals import ending_at_once
+side = 4096 if sys.argv[1:] else 16384
+big = np.ones((side, side), "float32")
+with ending_at_once(75, "stopped; here is how to go on"):
+    if sys.argv[1:] == ["other"]:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(9))
+    print("busy", flush=True)
+    big @ big @ big
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_ends_the_process_in_the_middle_of_a_library_s_call(number):
+    process = subprocess.Popen([sys.executable, "-c", BUSY], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "busy\n"
+    process.send_signal(number)
+    assert process.communicate(timeout=20)[0] == "stopped; here is how to go on\n"
+    assert process.returncode == 75
+
+
+def test_who_sets_another_handler_has_the_signal():
+    process = subprocess.Popen([sys.executable, "-c", BUSY, "other"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "busy\n"
+    process.send_signal(signal.SIGTERM)
+    assert (process.communicate(timeout=300)[0], process.returncode) == ("", 9)
+
+
+def test_afterwards_signals_do_what_they_did_before():
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    with ending_at_once(75, "stopped"):
+        assert signal.getsignal(signal.SIGTERM) is signal.getsignal(signal.SIGINT) not in before
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+    assert not [thread for thread in threading.enumerate() if thread.name == "signals"]
+    assert signal.set_wakeup_fd(-1) == -1
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+        signal.sigtimedwait([], 1)
+
+
+def test_in_another_thread_it_leaves_signals_alone():
+    seen = []
+
+    def enter():
+        with ending_at_once(75, "stopped"):
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert seen == [signal.getsignal(signal.SIGTERM)]
