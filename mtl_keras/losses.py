@@ -4,8 +4,29 @@ Invalid pixels are masked before anything is computed of them, so that neither t
 Both losses work in any `compile`; a batch without a single valid pixel costs nothing.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 from keras import ops
+
+LABELS = (
+    """{"semseg": (batch, height, width) ids, 255 = ignore, "depth": (batch, height, width, 1) metres, 0 = invalid}"""
+)
+
+
+def check_labels(labels: Any, predictions: Mapping[str, Any]) -> None:
+    """Raises `ValueError` for labels of a batch that are not those of both tasks, a label for each predicted pixel."""
+    if not isinstance(labels, Mapping):
+        raise ValueError(f"labels: a {type(labels).__name__} is no dict; give {LABELS}")
+    for task in ("semseg", "depth"):
+        if task not in labels:
+            raise ValueError(f"labels: {task!r} is missing; give {LABELS}, that value everywhere where there is none")
+        shape, size = tuple(labels[task].shape), tuple(predictions[task].shape[1:3])
+        sides = zip(shape[1:3], size, strict=False)
+        fits = len(shape) in (3, 4) and shape[3:] in ((), (1,), (None,))
+        if not fits or any(None not in pair and pair[0] != pair[1] for pair in sides):
+            raise ValueError(f"labels: {task!r} is {shape} for images of {size[0]}×{size[1]} px; give {LABELS}")
 
 
 def valid_labels(labels, num_classes: int):

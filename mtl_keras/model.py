@@ -24,7 +24,7 @@ from mtl_keras.files import as_tuples
 from mtl_keras.inference import Options, Prediction, predict_images
 from mtl_keras.layer_calls import LayerCalls
 from mtl_keras.layers import PixelNormalization, check_size
-from mtl_keras.losses import DepthLoss, SegmentationLoss, valid_depth, valid_labels
+from mtl_keras.losses import DepthLoss, SegmentationLoss, check_labels, valid_depth, valid_labels
 from mtl_keras.metrics import MeanIoU, SILogRMSE, grader
 
 TASKS = ("semseg", "depth")
@@ -109,6 +109,7 @@ class MultiTaskModel(keras.Model):
         """The weighted sum of the tasks' losses; that of a task with several predictions is their mean."""
         if sample_weight is not None:
             raise ValueError("sample_weight: not supported; mark what must not count as ignore (255, or depth 0)")
+        check_labels(y, y_pred)
         weights = _label_weights(y, self.spec.num_classes)
         total = 0.0
         for task in TASKS:

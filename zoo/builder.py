@@ -2,7 +2,7 @@
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import keras
 
@@ -93,7 +93,7 @@ def build(
 def checked_spec(num_classes: int | None, spec: DataSpec | None, default: DataSpec) -> DataSpec:
     """The spec that was asked for, by itself or by its number of classes; raises `UserError` where these do not fit."""
     if num_classes is not None and (not isinstance(num_classes, int) or not 1 <= num_classes <= IGNORE_LABEL):
-        raise UserError(f"num_classes: {num_classes} is no number of classes; give 1 to {IGNORE_LABEL}")
+        raise UserError(f"num_classes: {num_classes!r} is no number of classes; give 1 to {IGNORE_LABEL}")
     if spec is not None and num_classes not in (None, spec.num_classes):
         raise UserError(
             f"num_classes: {num_classes} is not the {spec.num_classes} of spec '{spec.name}'; leave one of them out"
@@ -103,7 +103,7 @@ def checked_spec(num_classes: int | None, spec: DataSpec | None, default: DataSp
 
 def checked_dilation(dilation: Sequence[bool]) -> tuple[bool, bool, bool]:
     """The flags as a tuple; raises `UserError` unless a dilated stage is followed by dilated ones."""
-    flags = tuple(bool(flag) for flag in dilation)
+    flags = tuple(bool(flag) for flag in (dilation if isinstance(dilation, Iterable) else [dilation]))
     if len(flags) != 3 or sorted(flags) != list(flags):
         raise UserError(
             f"dilation: {','.join(map(str, flags))} cannot be built; give a flag for layer2, layer3 and layer4, "

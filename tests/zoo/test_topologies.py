@@ -43,6 +43,7 @@ def test_the_harness_has_every_topology():
         ({"encoder": "resnet35"}, "encoder: 'resnet35' is unknown.*resnet34"),
         ({"dilation": (True, False, True)}, "dilation: True,False,True cannot be built"),
         ({"dilation": (True,)}, "dilation: True cannot be built"),
+        ({"dilation": True}, "dilation: True cannot be built"),
     ],
 )
 def test_unknown_names_end_in_one_line(options, message):
