@@ -13,6 +13,7 @@ from absl import flags
 from mtl_keras.errors import UserError
 from trainers import cli
 from trainers.config import SOURCE, RunConfig
+from trainers.run_folder import checked_out
 
 if TYPE_CHECKING:
     from mtl_keras.data import Dataset, Statistics
@@ -32,14 +33,15 @@ def main(arguments: list[str]) -> None:
     from mtl_keras import data
     from trainers import data_report
 
-    out = Path(FLAGS.out) if FLAGS.out else None
-    if out and out.exists() and not out.is_dir():
-        raise UserError(f"out: {out} is a file; give a folder")
+    out = checked_out(Path(FLAGS.out)) if FLAGS.out else None
     config = RunConfig(**cli.given_flags(RunConfig))
     datasets = data.load_splits(config.dataset, FLAGS.split, **config.source)
     statistics = {split: _statistics(dataset) for split, dataset in datasets.items()}
     console = Console(highlight=False, soft_wrap=True, markup=False)
     console.print(data_report.describe(datasets, statistics))
+    missing = [split for split in ("train", "val") if split not in datasets and FLAGS.split is None]
+    if missing:
+        console.print(f"no {' and no '.join(missing)} split: trainers.fit needs both")
     for split, dataset in datasets.items():
         path = (out or dataset.path) / f"samples-{split}.png"
         _write(path, data_report.draw(dataset, FLAGS.samples))

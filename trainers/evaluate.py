@@ -38,12 +38,13 @@ def main(arguments: list[str]) -> None:
     from mtl_keras.evaluation import Evaluation
     from mtl_keras.inference import predict_batch
     from trainers import evaluation_report, portable, submission
-    from trainers.run_folder import RunFolder, folder_for, open_run
+    from trainers.run_folder import RunFolder, checked_out, folder_for, open_run
 
     console = Console(highlight=False, soft_wrap=True, markup=False)
     out = folder_for(arguments[0], FLAGS.out, f"evaluations/{FLAGS.split}")
     if out.exists():
         raise UserError(f"out: {out} exists already; give another folder, or leave --out away")
+    checked_out(out)
     model = zoo.load(arguments[0])
     loader = open_split(arguments[0], model.spec)
     evaluation, options = Evaluation(model.spec), dataclasses.replace(options, confidence=True)

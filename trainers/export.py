@@ -23,6 +23,7 @@ from mtl_keras import exporting
 from mtl_keras.errors import UserError, first_line
 from mtl_keras.exporting import FILES, FORMATS, PRECISIONS, ExportOptions, check
 from trainers import cli, prediction_flags
+from trainers.run_folder import checked_out
 
 if TYPE_CHECKING:
     from mtl_keras.model import MultiTaskModel
@@ -50,7 +51,7 @@ def main(arguments: list[str]) -> int | None:
     if unknown := [name for name in FLAGS.format if name not in FORMATS]:
         raise UserError(f"format: '{unknown[0]}' is unknown; use one or more of {', '.join(FORMATS)}")
     size, source = prediction_flags.size("size"), Path(arguments[0])
-    out = Path(FLAGS.out) if FLAGS.out else source if source.is_dir() else source.parent
+    out = checked_out(Path(FLAGS.out) if FLAGS.out else source if source.is_dir() else source.parent)
     failures = {}
     for kind in dict.fromkeys(FLAGS.format):
         target = out / _file_name(kind)

@@ -30,6 +30,7 @@ from absl import flags
 
 from mtl_keras.errors import UserError
 from trainers import cli, prediction_flags
+from trainers.run_folder import checked_out
 
 if TYPE_CHECKING:
     from mtl_keras.inference import Options, Prediction
@@ -40,7 +41,7 @@ FLAGS = flags.FLAGS
 KINDS = ("overlay", "semseg", "depth", "depth8", "picture")
 
 flags.DEFINE_string("out", None, "folder to write to")
-flags.DEFINE_multi_enum("only", None, KINDS, "write this kind of output only; may be given several times")
+flags.DEFINE_multi_string("only", [], f"write these kinds of output only, of {','.join(KINDS)}")
 prediction_flags.define()
 
 
@@ -63,9 +64,7 @@ def main(arguments: list[str]) -> int | None:
         raise UserError("give a run and something to predict: `python -m trainers.predict RUN INPUT… --out DIR`")
     if not FLAGS.out:
         raise UserError("out: no folder to write to; add --out=DIR")
-    options, out = prediction_flags.options(), Path(FLAGS.out)
-    if out.exists() and not out.is_dir():
-        raise UserError(f"out: {out} is a file; give a folder")
+    options, out, kinds = prediction_flags.options(), checked_out(Path(FLAGS.out)), _kinds()
     from rich.console import Console
     from rich.progress import track
 
@@ -75,7 +74,7 @@ def main(arguments: list[str]) -> int | None:
     found, problems = inputs.find(arguments[1:])
     if not found:
         raise UserError("; ".join(problems))
-    writer = Writer(out, FLAGS.only or KINDS, found)
+    writer = Writer(out, kinds, found)
     model = zoo.load(arguments[0])
     console = Console(highlight=False, soft_wrap=True, markup=False)
     progress, started = Progress(failures=problems), time.monotonic()
@@ -90,6 +89,14 @@ def main(arguments: list[str]) -> int | None:
     with writer:
         write(predictions(model, iter(frames), options, progress), writer, model.spec, progress)
     return _summary(console, progress, out, time.monotonic() - started)
+
+
+def _kinds() -> tuple[str, ...]:
+    """Which kinds of output the flag names, in one list or several; all where it names none."""
+    asked = [kind.strip() for given in FLAGS.only for kind in given.split(",")]
+    if unknown := [kind for kind in asked if kind not in KINDS]:
+        raise UserError(f"only: '{unknown[0]}' is unknown; use one or more of {', '.join(KINDS)}")
+    return tuple(dict.fromkeys(asked)) or KINDS
 
 
 def read(inputs: Iterable["Input"], progress: Progress) -> Iterator[tuple[str, Any]]:

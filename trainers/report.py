@@ -22,7 +22,7 @@ flags.DEFINE_string("recipe", None, "which recipe's runs, where a study was run 
 
 def main(arguments: list[str]) -> None:
     from trainers.reporting import study_page
-    from trainers.reporting.results import METRICS, collect, default_out
+    from trainers.reporting.results import METRICS, collect, default_out, find_ledger
     from trainers.reporting.statistics import pooled_noise
 
     runs_dir = Path(FLAGS.runs_dir)
@@ -33,6 +33,8 @@ def main(arguments: list[str]) -> None:
         raise UserError(f"no study was run in {runs_dir}, and none lies in {out}; run trainers.study first")
     names = {study.name for study in asked}
     results = [collect(study, runs_dir, out, FLAGS.recipe) for study in asked]
+    if copies := [study.name for study in asked if find_ledger(study, runs_dir, FLAGS.recipe) is None]:
+        print(f"of copies in {out}, for there are no runs in {runs_dir}: {', '.join(copies)}")
     # Seeds of the other studies tell of the noise too, and the page above lists all.
     others = [read_there(study, out) for study in known if study.name not in names]
     everything = [*results, *(other for other in others if other is not None)]

@@ -108,6 +108,16 @@ def folder_for(path: str, out: str | None, name: str) -> Path:
     return next(candidate for candidate in candidates if not candidate.exists())
 
 
+def checked_out(folder: Path, flag: str = "out") -> Path:
+    """The folder that a flag names, if it can be written to; raises `UserError` before any work is done for it."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise UserError(f"{flag}: {there} is a file; give a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"{flag}: {there} cannot be written to; give another folder")
+    return folder
+
+
 @contextlib.contextmanager
 def locked(run: RunFolder) -> Iterator[None]:
     """Holds a run for this process; a killed process lets go by itself.

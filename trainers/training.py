@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -21,7 +22,7 @@ from trainers import dashboards, recovery, same_data
 from trainers.config import RunConfig
 from trainers.devices import StopTogether
 from trainers.finishing import finish
-from trainers.run_folder import RunFolder, create, locked
+from trainers.run_folder import RunFolder, checked_out, create, locked
 from trainers.session import Session
 from trainers.signals import ending_at_once
 
@@ -35,6 +36,7 @@ console = Console(highlight=False, soft_wrap=True, markup=False)
 def start(config: RunConfig, given: dict[str, Any], parallel: backend.Parallel) -> None:
     """Starts a new run; flags that were given stand over the configuration's fields."""
     config = dataclasses.replace(config, **given)
+    checked_out(Path(config.runs_dir), "runs_dir")
     session = Session.of(config, parallel)
     if backend.process_index():
         follow(session, state=None)

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import functools
 import hashlib
+import operator
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -118,7 +119,7 @@ class Dataset:
         return self._length
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Decodes a sample.
+        """Decodes a sample; as in a list, −1 is the last.
 
         Returns:
             `id` str, `image` (H, W, 3) uint8, `semseg` (H, W) uint8 train ids with 255 = ignore, `depth_codes` (H, W)
@@ -133,10 +134,12 @@ class Dataset:
             IndexError: no such sample.
             DamagedData: the prepared files are gone or damaged.
         """
-        if not 0 <= index < self._length:
+        position = operator.index(index)
+        position += self._length if position < 0 else 0
+        if not 0 <= position < self._length:
             raise IndexError(f"sample {index} of {self._length}")
         with telling_of_damage(self.path):
-            example = self._source[index]
+            example = self._source[position]
             if example["id"] is None:
                 raise ValueError("an empty record")
         return example

@@ -80,6 +80,18 @@ def test_preparing_leaves_nothing_in_the_temporary_folder(miniscapes_dir, tmp_pa
     assert not any(temporary.iterdir())
 
 
+def test_samples_are_counted_as_in_a_list(prepared):
+    dataset = prepared["val"]
+    ids = [dataset[index]["id"] for index in range(len(dataset))]
+    assert [dataset[index]["id"] for index in range(-len(ids), 0)] == ids
+    assert [sample["id"] for sample in dataset] == ids
+    for index in (len(ids), -len(ids) - 1):
+        with pytest.raises(IndexError, match=f"sample {index} of {len(ids)}"):
+            dataset[index]
+    with pytest.raises(TypeError, match="slice"):
+        dataset[:2]
+
+
 def test_published_depth_statistics_are_kept_and_measured_ones_lie_beside(prepared):
     dataset = prepared["train"]
     assert (dataset.spec.depth_mean, dataset.spec.depth_std) == (27.0727, 29.1264)

@@ -96,6 +96,7 @@ def test_bad_files_are_all_named_and_skipped_if_asked(source, tmp_path, command)
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert "2 bad files were left out:" in output and "label ids 77" in output
+    assert "no val split: trainers.fit needs both\n" in output
     assert rows(output)["samples"] == ["2"]
 
 

@@ -79,9 +79,7 @@ def test_the_command_gives_an_overlay_of_the_videos_own_length_size_and_rate(tmp
     images = street(7)
     source = write_video(tmp_path / "drive one.mkv", images)
     out = tmp_path / "out"
-    process = command(
-        "predict", str(run.path), str(source), f"--out={out}", "--only=overlay", "--only=semseg", "--batch_size=3"
-    )
+    process = command("predict", str(run.path), str(source), f"--out={out}", "--only=overlay,semseg", "--batch_size=3")
     output, errors = process.communicate(timeout=300)
     assert process.returncode == 0 and "7 images in" in output, errors
     files = {path.relative_to(out).as_posix() for path in out.rglob("*.*")}

@@ -179,6 +179,18 @@ class TestQueue:
         assert run_study(fake_runs.FakeEngine())[0] == 0
         assert self.ledger(tmp_path).failures == {}
 
+    def test_runs_that_are_refused_in_the_same_words_end_the_study(self, run_study, tmp_path):
+        engine = fake_runs.FakeEngine({"off": 2, "on": 2}, log="error: pretrained: no such file")
+        status, printed = run_study(engine, seeds=2)
+        assert status == queue.EXIT_FAILED and [label for label, _ in engine.started] == ["off", "on"]
+        assert "0 finished, 0 running, 2 left, 2 failed" in printed.splitlines()[-1]
+        assert run_study(fake_runs.FakeEngine(), seeds=2)[0] == 0
+
+    def test_runs_that_crash_alike_do_not(self, run_study, tmp_path):
+        engine = fake_runs.FakeEngine({"off": 1, "on": 1}, log="RuntimeError: out of luck")
+        assert run_study(engine, seeds=2)[0] == queue.EXIT_FAILED
+        assert [label for label, _ in engine.started] == ["off", "on", "off.seed1", "on.seed1"]
+
     def test_a_run_whose_loss_is_no_number_has_failed_though_it_ended_well(self, run_study, tmp_path):
         engine = fake_runs.FakeEngine(loss=float("nan"))
         assert run_study(engine)[0] == queue.EXIT_FAILED

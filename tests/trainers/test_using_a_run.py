@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import zoo
-from mtl_keras import data
+from mtl_keras import UserError, data
 from mtl_keras.data.depth_encoding import decode_depth
 from mtl_keras.inference import Prediction
 from tests.data.conftest import write_miniscapes
@@ -236,6 +236,10 @@ def test_what_a_person_gets_wrong_is_one_line(run, tmp_path, command):
         (("predict", str(run.path), str(picture)), "out: no folder"),
         (("predict", str(run.path), str(picture), out, "--tta=mirror"), "tta: 'mirror'"),
         (("predict", str(run.path), str(picture), out, "--window=512"), "window: '512'"),
+        (("predict", str(run.path), str(picture), out, "--only=overlay,normals"), "only: 'normals' is unknown"),
+        (("predict", str(run.path), str(picture), f"--out={picture}"), "picture.png is a file; give a folder"),
+        (("evaluate", str(run.path), f"--out={picture / 'out'}"), "picture.png is a file; give a folder"),
+        (("export", str(run.path), f"--out={picture / 'out'}"), "picture.png is a file; give a folder"),
         (("predict", str(bare), str(picture), out), "no model in it yet"),
         (("predict", str(empty), str(picture), out), "no run, for it has no config.json"),
         (("predict", str(evil), str(picture), out), "cannot be loaded"),
@@ -280,6 +284,16 @@ def test_a_new_evaluation_never_writes_over_an_old_one(run, evaluated, tmp_path)
 
     assert folder_for(str(run.path), None, "evaluations/val") == run.path / "evaluations" / "val-2"
     assert folder_for(str(run.path), str(tmp_path), "evaluations/val") == tmp_path
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_before_there_is_work(tmp_path, monkeypatch):
+    from trainers.run_folder import checked_out
+
+    assert checked_out(tmp_path / "new" / "folder") == tmp_path / "new" / "folder"
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+    with pytest.raises(UserError, match=f"runs_dir: {tmp_path} cannot be written to; give another folder"):
+        checked_out(tmp_path / "new" / "folder", "runs_dir")
+    assert not list(tmp_path.iterdir())
 
 
 def test_each_name_is_an_input_once(tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ import dataclasses
 import enum
 import signal
 import time
+from collections import Counter
 from pathlib import Path
 
 from mtl_keras.files import write_text
@@ -26,6 +27,10 @@ from trainers.scheduling.view import View
 # As trainers.training has it: a signal stopped the run, and it can go on.
 EXIT_STOPPED = 75
 EXIT_FAILED = 1
+# As trainers.cli has it: what the run was given cannot be used.
+EXIT_REFUSED = 2
+# So many runs refused in the same words say that the others would be too.
+ENOUGH_REFUSED = 2
 POLL_SECONDS = 0.5
 # How often a run that another process has is looked at.
 ELSEWHERE_SECONDS = 5.0
@@ -96,9 +101,13 @@ class Queue:
         self._by_label = {entry.label: entry for entry in self.entries}
         self._signals = 0
         self._stops = 0
+        self._refused: Counter[str] = Counter()
 
     def run(self) -> int:
-        """Runs what is left, and returns the exit status: 75 after a signal, 1 after a failure, else 0."""
+        """Runs what is left, and returns the exit status: 75 after a signal, 1 after a failure, else 0.
+
+        Once two runs were refused in the same words, such as for an encoder that is not to be had, no more are started.
+        """
         self.ledger.write(self.folder)
         for entry in self.entries:
             self._skip_if_finished(entry)
@@ -131,7 +140,10 @@ class Queue:
     def _goes_on(self) -> bool:
         if self._count(Stage.RUNNING):
             return True
-        return not self._signals and bool(self._count(Stage.WAITING) or self._count(Stage.ELSEWHERE))
+        return self._may_start() and bool(self._count(Stage.WAITING) or self._count(Stage.ELSEWHERE))
+
+    def _may_start(self) -> bool:
+        return not self._signals and max(self._refused.values(), default=0) < ENOUGH_REFUSED
 
     def _count(self, stage: Stage) -> int:
         return sum(entry.stage is stage for entry in self.entries)
@@ -145,7 +157,7 @@ class Queue:
 
     def _start(self) -> None:
         for entry in self.entries:
-            if self._signals or self._count(Stage.RUNNING) >= self.engine.slots:
+            if not self._may_start() or self._count(Stage.RUNNING) >= self.engine.slots:
                 return
             if entry.stage is Stage.WAITING or self._is_due(entry):
                 self._start_one(entry)
@@ -222,6 +234,8 @@ class Queue:
         if "another process is training this run" in why:
             entry.stage = Stage.ELSEWHERE
             return
+        if status == EXIT_REFUSED:
+            self._refused[why] += 1
         entry.stage, entry.reason = Stage.FAILED, became_nan(entry.rows) or why
         self._book(entry)
 
