@@ -220,7 +220,7 @@ def convolve(x: Any, kernel: Any, *, strides: Any, padding: str, dilation_rate: 
     """A convolution without bias, (batch, height, width, channels).
 
     Keras' own under PyTorch copies its input to channels first and back again, and under TensorFlow dilates by cutting
-    the input into many small images, of which padding is a good part.
+    the input into many small images, of which padding is a good part. Under JAX gradients are slow where it dilates.
 
     Returns:
         None where the backend has no kernel that fits: Keras' is as good, or "same" pads unevenly.
@@ -229,6 +229,8 @@ def convolve(x: Any, kernel: Any, *, strides: Any, padding: str, dilation_rate: 
     sides = kernel.shape[:2]
     if keras.backend.backend() == "jax" and tuple(sides) == tuple(strides) == (1, 1) and x.dtype == "float32":
         return _jax().pointwise(x, kernel)
+    if keras.backend.backend() == "jax":
+        return _dilated(x, kernel, strides, padding, tuple(dilation_rate))
     if keras.backend.backend() == "tensorflow" and max(dilation_rate) > 1 and _dilates_gradients(x.dtype):
         conv2d = importlib.import_module("tensorflow").raw_ops.Conv2D
         options = {"strides": [1, *strides, 1], "dilations": [1, *dilation_rate, 1]}
@@ -248,6 +250,14 @@ def convolve(x: Any, kernel: Any, *, strides: Any, padding: str, dilation_rate: 
         dilation=tuple(dilation_rate),
     )
     return y.permute(0, 2, 3, 1)
+
+
+def _dilated(x: Any, kernel: Any, strides: Any, padding: str, rate: tuple[int, int]) -> Any | None:
+    """A dilated convolution by JAX; None for any other, and for an image whose size is not known."""
+    fits = max(rate) > 1 == max(strides) and padding == "same" and all(side % 2 for side in kernel.shape[:2])
+    if not fits or not all(isinstance(side, int) for side in x.shape[1:3]):
+        return None
+    return importlib.import_module("mtl_keras.backend.jax_dilated").dilated_convolution(rate)(x, kernel)
 
 
 @functools.cache

@@ -1,0 +1,116 @@
+"""Dilated convolutions as JAX computes them fastest; XLA's own have gradients that take many times as long."""
+
+import functools
+import importlib
+from collections.abc import Iterator
+from typing import Any
+
+Rate = tuple[int, int]
+Place = tuple[slice, ...]
+
+
+@functools.cache
+def dilated_convolution(rate: Rate):
+    """A function of x, (batch, height, width, channels), and a kernel of odd sides to x convolved, with "same" padding.
+
+    On a CPU each tap of the kernel is a product with those pixels that have one there: at an ASPP's rates most taps of
+    most pixels lie outside.
+
+    On a GPU it is cuDNN's, but for the kernel's gradient. XLA knows no such convolution of cuDNN's that dilates, and
+    takes one whose kernel is as large as the image (github.com/openxla/xla/issues/34273); that of `_grids` it knows.
+    """
+    jax = importlib.import_module("jax")
+    chosen = jax.lax.platform_dependent
+
+    def forward(x, kernel):
+        y = chosen(x, kernel, cpu=functools.partial(_by_taps, rate), default=functools.partial(_whole, rate))
+        return y, (x, kernel)
+
+    def backward(saved, gradient):
+        on_gpu = functools.partial(_gradients_by_grids, rate)
+        options = {"cpu": functools.partial(_gradients_by_taps, rate), "cuda": on_gpu, "rocm": on_gpu}
+        return chosen(*saved, gradient, default=functools.partial(_gradients, rate), **options)
+
+    function = jax.custom_vjp(lambda x, kernel: forward(x, kernel)[0])
+    function.defvjp(forward, backward)
+    return function
+
+
+def _whole(rate: Rate, x, kernel):
+    lax = importlib.import_module("jax.lax")
+    layout = ("NHWC", "HWIO", "NHWC")
+    return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", rhs_dilation=rate, dimension_numbers=layout)
+
+
+def _gradients(rate: Rate, x, kernel, gradient):
+    jax = importlib.import_module("jax")
+    return jax.vjp(functools.partial(_whole, rate), x, kernel)[1](gradient)
+
+
+def _gradients_by_grids(rate: Rate, x, kernel, gradient):
+    jax = importlib.import_module("jax")
+    (of_x,) = jax.linear_transpose(lambda x: _whole(rate, x, kernel), x)(gradient)
+    grids = _grids(rate, x)
+    (of_kernel,) = jax.linear_transpose(lambda kernel: _whole((1, 1), grids, kernel), kernel)(_grids(rate, gradient))
+    return of_x, of_kernel
+
+
+def _grids(rate: Rate, x):
+    """Images of every rate-th row and column of each image, which a dilated convolution does not mix.
+
+    To each of them it is a convolution without dilation. Zeros fill up those with a row or a column less.
+    """
+    jax = importlib.import_module("jax")
+    rows, columns = rate
+    batch, height, width, channels = x.shape
+    x = jax.numpy.pad(x, ((0, 0), (0, -height % rows), (0, -width % columns), (0, 0)))
+    height, width = x.shape[1] // rows, x.shape[2] // columns
+    x = x.reshape(batch, height, rows, width, columns, channels).transpose(0, 2, 4, 1, 3, 5)
+    return x.reshape(batch * rows * columns, height, width, channels)
+
+
+def _by_taps(rate: Rate, x, kernel):
+    jax = importlib.import_module("jax")
+    size = x.shape[1:3]
+
+    def products() -> Iterator[Any]:
+        for tap, outputs, inputs in _taps(rate, size, kernel.shape[:2]):
+            product = jax.lax.dot_general(x[:, *inputs], kernel[tap], (((3,), (0,)), ((), ())))
+            yield _put(product, outputs, size)
+
+    return sum(products())
+
+
+def _gradients_by_taps(rate: Rate, x, kernel, gradient):
+    jax = importlib.import_module("jax")
+    size, (rows, columns, *_) = x.shape[1:3], kernel.shape
+    of_x, of_taps = jax.numpy.zeros((), x.dtype), {}
+    for tap, outputs, inputs in _taps(rate, size, (rows, columns)):
+        there = gradient[:, *outputs]
+        product = jax.lax.dot_general(there, kernel[tap], (((3,), (1,)), ((), ())))
+        of_x = of_x + _put(product, inputs, size)
+        pixels, gradients = (values.reshape(-1, values.shape[-1]) for values in (x[:, *inputs], there))
+        of_taps[tap] = jax.lax.dot_general(pixels, gradients, (((0,), (0,)), ((), ())))
+    nothing = jax.numpy.zeros(kernel.shape[2:], kernel.dtype)
+    of_kernel = [of_taps.get((row, column), nothing) for row in range(rows) for column in range(columns)]
+    return of_x, jax.numpy.stack(of_kernel).reshape(kernel.shape)
+
+
+def _taps(rate: Rate, size: Rate, sides: Rate) -> Iterator[tuple[Rate, Place, Place]]:
+    """Of each tap of a kernel that reaches into an image: where it stands, for which outputs, and at which inputs."""
+    for row in range(sides[0]):
+        for column in range(sides[1]):
+            outputs, inputs = [], []
+            for index, count, side, step in zip((row, column), sides, size, rate, strict=True):
+                offset = (index - count // 2) * step
+                first, last = max(0, -offset), min(side, side - offset)
+                outputs.append(slice(first, last))
+                inputs.append(slice(first + offset, last + offset))
+            if all(part.start < part.stop for part in outputs):
+                yield (row, column), tuple(outputs), tuple(inputs)
+
+
+def _put(values, place: Place, size: Rate):
+    """An image of that size that is 0 but at a place."""
+    margins = [(part.start, side - part.stop) for part, side in zip(place, size, strict=True)]
+    return importlib.import_module("jax.numpy").pad(values, ((0, 0), *margins, (0, 0)))
