@@ -120,6 +120,14 @@ def kernels(program: str) -> list[tuple[str, int]]:
     return found
 
 
+def widest_window(program: str) -> int:
+    """The longest side, in pixels, of the windows of a program's convolutions.
+
+    A gradient that XLA has no form of cuDNN's for becomes a convolution with a window as large as the image, and slow.
+    """
+    return max(max(map(int, sides.split("x"))) for sides in re.findall(r"window={size=([\dx]+).*__cudnn", program))
+
+
 def _read_of_parameters(computation: dict[str, Instruction]) -> dict[int, int]:
     """Of the parameters of a fusion that it takes only slices of, by their position, the slices' bytes."""
     shares = {}
@@ -168,7 +176,8 @@ def main(arguments: list[str]) -> None:
         raise UserError("compiled_step: it is JAX that compiles; set KERAS_BACKEND=jax")
     settings = contest.common_settings()
     compiled = compile_step({**settings, "kind": "keras"})
-    found = kernels(compiled.as_text())
+    program = compiled.as_text()
+    found, widest = kernels(program), widest_window(program)
     rows = [
         {
             "name": kind,
@@ -181,10 +190,17 @@ def main(arguments: list[str]) -> None:
     kept = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
     for row in rows:
         print(f"{row['name']:<12} {row['kernels']:5d} kernels {row['bytes'] / 1e9:8.2f} GB")
+    print(f"widest window of a convolution: {widest} pixels")
     print(
         f"memory: {kept / 2**20:.0f} MiB of variables and batch, {memory.temp_size_in_bytes / 2**20:.0f} MiB of others"
     )
-    result = {"settings": settings, "rows": rows, "kept": kept, "temporary": memory.temp_size_in_bytes}
+    result = {
+        "settings": settings,
+        "rows": rows,
+        "widest_window": widest,
+        "kept": kept,
+        "temporary": memory.temp_size_in_bytes,
+    }
     contest.keep(FLAGS.name, result)
 
 

@@ -145,7 +145,7 @@ def compiled_step(name: str, result: Result) -> str:
     said = (
         "\nThe bytes that kernels are given and leave, counted in the program; it was compiled without a GPU, and not\n"
         f"run. Memory by XLA's plan: {mib[0]:.0f} MiB of variables and batch, {mib[1]:.0f} MiB of what a step needs "
-        "beside them.\n"
+        f"beside them. No window of a convolution is wider than {result['widest_window']} pixels.\n"
     )
     return table(["kernels", "count", "GB moved"], rows) + said
 

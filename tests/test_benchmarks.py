@@ -169,7 +169,8 @@ def test_on_an_accelerator_the_table_of_steps_tells_the_peak_of_its_memory(tmp_p
 COUNT = """
 import json, sys
 from benchmarks import compiled_step
-print(json.dumps(compiled_step.kernels(sys.stdin.read())))
+program = sys.stdin.read()
+print(json.dumps([compiled_step.widest_window(program), *compiled_step.kernels(program)]))
 """
 PROGRAM = """
 %fused_slice (param_0: bf16[2,8]) -> f32[1,8] {
@@ -192,18 +193,20 @@ ENTRY %main (Arg_0: bf16[2,8]) -> f32[1,8] {
   %get-tuple-element = bf16[2,8]{1,0} get-tuple-element(%loop_add_fusion), index=0
   %copy.1 = bf16[2,8]{1,0} bitcast(%get-tuple-element)
   %gemm_fusion_dot = f32[2,2]{1,0} fusion(%get-tuple-element, %Arg_0), kind=kCustom, calls=%gemm_fusion_dot_computation
-  %cudnn-conv.1 = (bf16[2,8]{1,0}, u8[4096]{0}) custom-call(%Arg_0, %copy.1), custom_call_target="__cudnn$convForward"
+  %cudnn-conv.1 = (bf16[2,8]{1,0}, u8[9]{0}) custom-call(%Arg_0, %copy.1), window={size=3x16}, \
+    custom_call_target="__cudnn$convForward"
   ROOT %copy = f32[1,8]{1,0} copy(%loop_slice_fusion)
 }
 """
 
 
-def test_the_bytes_of_a_compiled_program_are_counted_once_and_slices_as_such():
+def test_windows_and_bytes_of_a_compiled_program_are_counted_once_and_slices_as_such():
     """By hand: a (2, 8) of bfloat16 has 32 bytes, its first row 16, and a row of float32 32."""
     done = subprocess.run(
         [sys.executable, "-c", COUNT], cwd=ROOT, input=PROGRAM, check=True, capture_output=True, text=True
     )
     assert json.loads(done.stdout) == [
+        16,
         ["other", 32 + 16],
         ["other", (32 + 32) + (32 + 32)],
         ["product", 16 + (32 + 32)],

@@ -2,19 +2,22 @@
 
 import functools
 import importlib
+import math
 from collections.abc import Iterator
 from typing import Any
 
 Rate = tuple[int, int]
 Place = tuple[slice, ...]
+# Up to which share of a kernel's taps inside the image products of the taps are faster than XLA's own: of 8×16 features
+# a rate of 2 has 76 % inside, 3 66 %, 6 38 %.
+MOST_INSIDE, MOST_INSIDE_BACKWARD = 0.7, 0.8
 
 
 @functools.cache
 def dilated_convolution(rate: Rate):
     """A function of x, (batch, height, width, channels), and a kernel of odd sides to x convolved, with "same" padding.
 
-    On a CPU each tap of the kernel is a product with those pixels that have one there: at an ASPP's rates most taps of
-    most pixels lie outside.
+    On a CPU each tap of the kernel is a product with those pixels that have one there, where many taps lie outside.
 
     On a GPU it is cuDNN's, but for the kernel's gradient. XLA knows no such convolution of cuDNN's that dilates, and
     takes one whose kernel is as large as the image (github.com/openxla/xla/issues/34273); that of `_grids` it knows.
@@ -23,12 +26,14 @@ def dilated_convolution(rate: Rate):
     chosen = jax.lax.platform_dependent
 
     def forward(x, kernel):
-        y = chosen(x, kernel, cpu=functools.partial(_by_taps, rate), default=functools.partial(_whole, rate))
+        on_cpu = _by_taps if _share_inside(rate, x, kernel) <= MOST_INSIDE else _whole
+        y = chosen(x, kernel, cpu=functools.partial(on_cpu, rate), default=functools.partial(_whole, rate))
         return y, (x, kernel)
 
     def backward(saved, gradient):
+        on_cpu = _gradients_by_taps if _share_inside(rate, *saved) <= MOST_INSIDE_BACKWARD else _gradients
         on_gpu = functools.partial(_gradients_by_grids, rate)
-        options = {"cpu": functools.partial(_gradients_by_taps, rate), "cuda": on_gpu, "rocm": on_gpu}
+        options = {"cpu": functools.partial(on_cpu, rate), "cuda": on_gpu, "rocm": on_gpu}
         return chosen(*saved, gradient, default=functools.partial(_gradients, rate), **options)
 
     function = jax.custom_vjp(lambda x, kernel: forward(x, kernel)[0])
@@ -94,6 +99,13 @@ def _gradients_by_taps(rate: Rate, x, kernel, gradient):
     nothing = jax.numpy.zeros(kernel.shape[2:], kernel.dtype)
     of_kernel = [of_taps.get((row, column), nothing) for row in range(rows) for column in range(columns)]
     return of_x, jax.numpy.stack(of_kernel).reshape(kernel.shape)
+
+
+def _share_inside(rate: Rate, x, kernel) -> float:
+    """Of the taps of all pixels, how many lie inside the image."""
+    size, sides = x.shape[1:3], kernel.shape[:2]
+    inside = sum(math.prod(part.stop - part.start for part in outputs) for _, outputs, _ in _taps(rate, size, sides))
+    return inside / math.prod((*size, *sides))
 
 
 def _taps(rate: Rate, size: Rate, sides: Rate) -> Iterator[tuple[Rate, Place, Place]]:
