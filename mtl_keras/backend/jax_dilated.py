@@ -74,31 +74,35 @@ def _grids(rate: Rate, x):
     return x.reshape(batch * rows * columns, height, width, channels)
 
 
-def _by_taps(rate: Rate, x, kernel):
+def _product(left, right, axis: int):
+    """Sums over the channels of `left` and an axis of `right`; what is added up to others is not rounded to half."""
     jax = importlib.import_module("jax")
+    wide = jax.numpy.promote_types(left.dtype, "float32")
+    return jax.lax.dot_general(left, right, (((3,), (axis,)), ((), ())), preferred_element_type=wide)
+
+
+def _by_taps(rate: Rate, x, kernel):
     size = x.shape[1:3]
-
-    def products() -> Iterator[Any]:
-        for tap, outputs, inputs in _taps(rate, size, kernel.shape[:2]):
-            product = jax.lax.dot_general(x[:, *inputs], kernel[tap], (((3,), (0,)), ((), ())))
-            yield _put(product, outputs, size)
-
-    return sum(products())
+    products = (
+        _put(_product(x[:, *inputs], kernel[tap], axis=0), outputs, size)
+        for tap, outputs, inputs in _taps(rate, size, kernel.shape[:2])
+    )
+    return sum(products).astype(x.dtype)
 
 
 def _gradients_by_taps(rate: Rate, x, kernel, gradient):
     jax = importlib.import_module("jax")
     size, (rows, columns, *_) = x.shape[1:3], kernel.shape
-    of_x, of_taps = jax.numpy.zeros((), x.dtype), {}
+    of_x: Any = 0.0
+    of_taps = {}
     for tap, outputs, inputs in _taps(rate, size, (rows, columns)):
         there = gradient[:, *outputs]
-        product = jax.lax.dot_general(there, kernel[tap], (((3,), (1,)), ((), ())))
-        of_x = of_x + _put(product, inputs, size)
+        of_x += _put(_product(there, kernel[tap], axis=1), inputs, size)
         pixels, gradients = (values.reshape(-1, values.shape[-1]) for values in (x[:, *inputs], there))
         of_taps[tap] = jax.lax.dot_general(pixels, gradients, (((0,), (0,)), ((), ())))
     nothing = jax.numpy.zeros(kernel.shape[2:], kernel.dtype)
     of_kernel = [of_taps.get((row, column), nothing) for row in range(rows) for column in range(columns)]
-    return of_x, jax.numpy.stack(of_kernel).reshape(kernel.shape)
+    return of_x.astype(x.dtype), jax.numpy.stack(of_kernel).reshape(kernel.shape)
 
 
 def _share_inside(rate: Rate, x, kernel) -> float:
