@@ -18,6 +18,7 @@ from mtl_keras.prediction_files import semseg_png
 from mtl_keras.viz import encode_png
 from tests import harness
 from tests.conftest import AS_A_USER
+from tests.data.conftest import write_miniscapes
 from tests.runs import decisive_model, write_run
 
 ROOT = Path(__file__).parents[1]
@@ -227,6 +228,21 @@ def test_a_dataset_that_is_gone_may_be_given_and_else_hinders_no_export(model, t
     for moved, reason in (([], "no preparation of it lies"), (["--data_dir=/none"], "data_dir /none is no folder")):
         process = subprocess.run([*command, *moved], cwd=ROOT, capture_output=True, text=True, check=False)
         assert "its drop in grader is not measured (" in process.stdout and reason in process.stdout, process.stderr
+
+
+def test_an_export_of_another_size_than_validation_has_says_which_to_give(model, tmp_path):
+    write_miniscapes(tmp_path / "source", {"train": 1, "val": 1}, size=(72, 100))
+    places = {"data_dir": str(tmp_path / "source"), "prepared_dir": str(tmp_path / "prepared")}
+    run = write_run(tmp_path / "runs", model, arch="joint", dataset="miniscapes", **places)
+    program = """
+        import sys
+        from trainers import export
+        (source,) = export.FLAGS(sys.argv)[1:]
+        print(export.measure_loss(None, "onnx", None, export.ExportOptions((32, 32)), source))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program), str(run.path)]
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert process.stdout.endswith("for validation images are cut to 64x96; give that as --size\n"), process.stderr
 
 
 def test_a_missing_runtime_is_named(tmp_path):

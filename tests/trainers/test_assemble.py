@@ -1,6 +1,7 @@
 """What a run is told of its data before it begins."""
 
 import dataclasses
+import json
 import logging
 import shutil
 
@@ -30,6 +31,27 @@ def test_a_task_that_has_no_label_at_all_is_told(tmp_path, caplog):
     assert told == [
         "miniscapes val has no semseg label at all: its metrics are NaN",
         "miniscapes train has no depth label within 4 to 300 m at all: nothing is learned of it",
+    ]
+
+
+def test_depth_in_another_unit_than_a_folder_says_is_told_with_the_way_out(tmp_path, caplog):
+    write_miniscapes(tmp_path / "source", {"train": 4, "val": 2}, size=(64, 96))
+    description = {
+        "classes": [f"class {index}" for index in range(19)],
+        "images": "{split}/rgb/{id}.jpg",
+        "labels": "{split}/semseg/{id}.png",
+        "depth": "{split}/depth/{id}.png",
+        "depth_scale": 1e-6,
+        "depth_range": [0.5, 80.0],
+    }
+    (tmp_path / "source" / "dataset.json").write_text(json.dumps(description), encoding="utf-8")
+    with caplog.at_level(logging.WARNING, "trainers.assemble"):
+        make_splits(dataclasses.replace(config_of(tmp_path / "source", tmp_path), dataset="folder"), Parallel())
+    assert [record.getMessage() for record in caplog.records if record.name == "trainers.assemble"] == [
+        "folder train has no depth label within 0.5 to 80 m at all: nothing is learned of it; the files' unit is "
+        "depth_scale in dataset.toml",
+        "folder val has no depth label within 0.5 to 80 m at all: its metrics are NaN; the files' unit is depth_scale "
+        "in dataset.toml",
     ]
 
 
