@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> None:
     from mtl_keras.evaluation import Evaluation
     from mtl_keras.inference import predict_batch
     from trainers import evaluation_report, portable, submission
-    from trainers.run_folder import RunFolder, checked_out, folder_for, open_run
+    from trainers.run_folder import checked_out, folder_for, open_run, run_of
 
     console = Console(highlight=False, soft_wrap=True, markup=False)
     out = folder_for(arguments[0], FLAGS.out, f"evaluations/{FLAGS.split}")
@@ -61,8 +61,8 @@ def main(arguments: list[str]) -> None:
         results = evaluation_report.write(out, evaluation, _facts(arguments[0], model, loader.dataset, options))
         if archive:
             archive.add_texts({"metrics.json": (out / "metrics.json").read_text(encoding="utf-8")})
-            if RunFolder(Path(arguments[0])).config.is_file():
-                archive.add_texts(portable.texts(*open_run(arguments[0])))
+            if run := run_of(arguments[0]):
+                archive.add_texts(portable.texts(*open_run(run)))
     console.print(f"{'grader':>9}{'mIoU %':>9}{'SI-logRMSE':>12}", style="bold")
     console.print(f"{results['grader']:9.2f}{results['miou']:9.2f}{results['silog']:12.2f}\n")
     console.print(f"report      {out / 'README.md'}")
@@ -74,14 +74,14 @@ def open_split(source: str, spec: Any) -> Any:
     """A loader of whole images, of the split that the flags name."""
     from mtl_keras import data
     from trainers.config import RunConfig
-    from trainers.run_folder import RunFolder, open_run
+    from trainers.run_folder import open_run, run_of
 
-    if RunFolder(Path(source)).config.is_file():
-        config = open_run(source)[1]
+    if run := run_of(source):
+        config = open_run(run)[1]
     elif FLAGS.dataset:
         config = RunConfig()
     else:
-        raise UserError(f"{source}: has no config.json that names a dataset; add --dataset=NAME")
+        raise UserError(f"{source}: lies in no run, whose config.json would name a dataset; add --dataset=NAME")
     if FLAGS.dataset not in (None, config.dataset):
         config = RunConfig(
             dataset=FLAGS.dataset, prepared_dir=config.prepared_dir, skip_bad_files=config.skip_bad_files

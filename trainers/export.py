@@ -23,7 +23,7 @@ from mtl_keras import exporting
 from mtl_keras.errors import UserError, first_line
 from mtl_keras.exporting import FILES, FORMATS, PRECISIONS, ExportOptions, check
 from trainers import cli, prediction_flags
-from trainers.run_folder import checked_out
+from trainers.run_folder import checked_out, open_run, run_of
 
 if TYPE_CHECKING:
     from mtl_keras.model import MultiTaskModel
@@ -182,13 +182,13 @@ def measure_loss(model: "MultiTaskModel", kind: str, path: Path, options: Export
 
 
 def _dataset(source: str, split: str) -> Any:
-    """A split of the run's dataset; None for a model file, which knows of none."""
+    """A split of the run's dataset; None for a model file of no run, which knows of none."""
     from mtl_keras import data
-    from trainers.run_folder import RunFolder, open_run
 
-    if not RunFolder(Path(source)).config.is_file():
+    run = run_of(source)
+    if run is None:
         return None
-    config = open_run(source)[1]
+    config = open_run(run)[1]
     return data.load(config.dataset, split, **{**config.source, **cli.moved_data()})
 
 

@@ -75,6 +75,13 @@ def create(config: RunConfig) -> RunFolder:
     return run
 
 
+def run_of(source: str) -> str | None:
+    """The run that a source of a model is: its folder, or one that a file lies in; None for a file of no run."""
+    path = Path(source)
+    candidates = [path] if path.is_dir() else [path.parent, path.parent.parent]
+    return next((str(folder) for folder in candidates if RunFolder(folder).config.is_file()), None)
+
+
 def open_run(path: str) -> tuple[RunFolder, RunConfig]:
     """An existing run and its configuration; raises `UserError` if there is none."""
     run = RunFolder(Path(path))

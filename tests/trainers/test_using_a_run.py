@@ -279,6 +279,14 @@ def _keras_file_with_code(path: Path) -> None:
     keras.Sequential([keras.Input((2,)), layer]).save(path)
 
 
+def test_the_files_of_a_run_know_their_run(run, tmp_path):
+    from trainers.run_folder import run_of
+
+    (tmp_path / "model.keras").touch()
+    sources = (run.path, run.path / "model.keras", run.best, tmp_path / "model.keras", tmp_path)
+    assert [run_of(str(source)) for source in sources] == [*3 * [str(run.path)], None, None]
+
+
 def test_a_new_evaluation_never_writes_over_an_old_one(run, evaluated, tmp_path):
     from trainers.run_folder import folder_for
 
