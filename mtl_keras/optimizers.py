@@ -106,6 +106,7 @@ class _TorchOptimizer(keras.optimizers.Optimizer):
 
     def _backend_apply_gradients(self, gradients, variables):
         """A step, alike on all backends: what must not move keeps its value, and no step waits for the host."""
+        gradients = backend.in_order(gradients)
         gradients = [self._unless_frozen(ops.cast(g, v.dtype), v) for g, v in zip(gradients, variables, strict=True)]
         finite = ops.isfinite(_squared_norm(gradients)) if self.skip_non_finite else None
         moves = finite

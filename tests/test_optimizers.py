@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mtl_keras import SGD, Adam, PolyDecay
-from mtl_keras.backend import lay_out_kernels
+from mtl_keras.backend import in_order, lay_out_kernels
 from mtl_keras.layers import Conv2D
 from mtl_keras.optimizers import AdamW
 
@@ -143,3 +143,15 @@ def test_kernels_may_be_laid_out_for_the_backend_between_steps():
             optimizer.apply([keras.ops.convert_to_tensor(gradient)], model.trainable_variables)
         results.append(keras.ops.convert_to_numpy(model.trainable_variables[0]))
     np.testing.assert_array_equal(*results)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="the other backends update in place by themselves")
+@pytest.mark.parametrize("platform, barriers", [("cpu", 0), ("cuda", 2)])
+def test_a_gpu_has_gradients_in_order_before_an_update(platform, barriers):
+    import jax
+
+    gradients = [np.arange(6, dtype="float32").reshape(2, 3), np.ones(4, "float32")]
+    traced = jax.jit(in_order).trace(gradients)
+    assert traced.lower(lowering_platforms=(platform,)).as_text().count("optimization_barrier") == barriers
+    for ours, given in zip(in_order(gradients), gradients, strict=True):
+        np.testing.assert_array_equal(ours, given)

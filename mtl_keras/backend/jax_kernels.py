@@ -62,6 +62,16 @@ def channel_sums(x):
     return jax.lax.platform_dependent(x, cpu=by_product, default=lambda x: x.sum((0, 1, 2)))
 
 
+def in_order(values):
+    """Arrays as they are; on a GPU each is in memory in the order of its axes before anything is made of it."""
+    jax = _jax()
+
+    def ordered(values):
+        return [jax.lax.optimization_barrier(value.reshape(-1)).reshape(value.shape) for value in values]
+
+    return jax.lax.platform_dependent(values, cpu=list, default=ordered)
+
+
 def first_pixel(x):
     """The channels of a batch's first pixel, in float32; no gradient comes back through them."""
     return _jax().lax.stop_gradient(x[0, 0, 0]).astype("float32")

@@ -119,6 +119,15 @@ def _torch_normalize(x, gamma, beta, moving, momentum, epsilon):
     return y.permute(0, 2, 3, 1)
 
 
+def in_order(gradients: Sequence[Any]) -> Sequence[Any]:
+    """Gradients as an optimizer is to have them.
+
+    cuDNN's gradient of a kernel has another order of axes. XLA would turn the kernel and its moments to that, and what
+    becomes of them back, into new memory that is copied over the old.
+    """
+    return _jax().in_order(list(gradients)) if keras.backend.backend() == "jax" else gradients
+
+
 def adam_step(
     variables: Sequence[Any],
     gradients: Sequence[Any],
