@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -210,6 +211,9 @@ def leave_out(why: object) -> None:
     _left_out.append(str(why))
 
 
+PAUSE_SECONDS = 1.0
+
+
 def take_turns(
     started: dict[str, Worker], do: str, *, rounds: int, steps: int, warm_up: int = 2
 ) -> dict[str, list[float]]:
@@ -223,6 +227,8 @@ def take_turns(
             del started[name]
     for _ in range(rounds):
         for name, worker in started.items():
+            # Threads of the one before keep a core busy for a while after their last work.
+            time.sleep(PAUSE_SECONDS)
             seconds.setdefault(name, []).append(worker.ask(do=do, steps=steps)["seconds"] / steps)
     return seconds
 
