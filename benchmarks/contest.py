@@ -31,6 +31,8 @@ from trainers.config import PRECISIONS
 
 RESULTS = Path(__file__).parent / "results"
 BACKENDS = ("jax", "tensorflow", "torch")
+# Before each turn: threads of the one before keep a core busy for a while after their last work.
+PAUSE_SECONDS = 1.0
 
 FLAGS = flags.FLAGS
 # Why contestants could not take part: a ratio to the best of the others must not hide that.
@@ -211,9 +213,6 @@ def leave_out(why: object) -> None:
     _left_out.append(str(why))
 
 
-PAUSE_SECONDS = 1.0
-
-
 def take_turns(
     started: dict[str, Worker], do: str, *, rounds: int, steps: int, warm_up: int = 2
 ) -> dict[str, list[float]]:
@@ -227,7 +226,6 @@ def take_turns(
             del started[name]
     for _ in range(rounds):
         for name, worker in started.items():
-            # Threads of the one before keep a core busy for a while after their last work.
             time.sleep(PAUSE_SECONDS)
             seconds.setdefault(name, []).append(worker.ask(do=do, steps=steps)["seconds"] / steps)
     return seconds

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 from keras import ops
 
+TASKS = ("semseg", "depth")
 LABELS = (
     """{"semseg": (batch, height, width) ids, 255 = ignore, "depth": (batch, height, width, 1) metres, 0 = invalid}"""
 )
@@ -19,7 +20,7 @@ def check_labels(labels: Any, predictions: Mapping[str, Any]) -> None:
     """Raises `ValueError` for labels of a batch that are not those of both tasks, a label for each predicted pixel."""
     if not isinstance(labels, Mapping):
         raise ValueError(f"labels: a {type(labels).__name__} is no dict; give {LABELS}")
-    for task in ("semseg", "depth"):
+    for task in TASKS:
         if task not in labels:
             raise ValueError(f"labels: {task!r} is missing; give {LABELS}, that value everywhere where there is none")
         shape, size = tuple(labels[task].shape), tuple(predictions[task].shape[1:3])

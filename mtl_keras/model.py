@@ -24,10 +24,8 @@ from mtl_keras.files import as_tuples
 from mtl_keras.inference import Options, Prediction, predict_images
 from mtl_keras.layer_calls import LayerCalls
 from mtl_keras.layers import PixelNormalization, check_size
-from mtl_keras.losses import DepthLoss, SegmentationLoss, check_labels, valid_depth, valid_labels
+from mtl_keras.losses import TASKS, DepthLoss, SegmentationLoss, check_labels, valid_depth, valid_labels
 from mtl_keras.metrics import MeanIoU, SILogRMSE, grader
-
-TASKS = ("semseg", "depth")
 
 
 @keras.saving.register_keras_serializable("mtl_keras")

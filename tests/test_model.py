@@ -185,35 +185,6 @@ def test_what_cannot_be_trained_with_is_refused_at_once(given, message):
         harness.tiny_model().compile("adam", **given)
 
 
-@pytest.mark.parametrize(
-    "change, message",
-    [
-        (
-            lambda y: y["semseg"],
-            r"labels: a \w+ is no dict; give {\"semseg\": \(batch, height, width\) ids, 255 = ignore",
-        ),
-        (lambda y: (y["semseg"], y["depth"]), "labels: a tuple is no dict"),
-        (
-            lambda y: {"semseg": y["semseg"]},
-            "labels: 'depth' is missing; give .* that value everywhere where there is none",
-        ),
-        (
-            lambda y: {**y, "semseg": np.stack(4 * [y["semseg"]], -1)},
-            r"labels: 'semseg' is \(.*, 32, 48, 4\) for images",
-        ),
-        (lambda y: {**y, "depth": y["depth"][:, ::2]}, r"labels: 'depth' is \(.*, 16, 48, 1\) for images of 32×48 px"),
-        (lambda y: {**y, "semseg": y["semseg"].transpose(0, 2, 1)}, r"labels: 'semseg' is \(.*, 48, 32\) for images"),
-    ],
-    ids=["array", "tuple", "one task", "one-hot", "smaller", "turned"],
-)
-def test_labels_that_are_not_both_tasks_are_refused(change, message):
-    model = harness.tiny_model()
-    model.compile("adam")
-    x, y = data(2)
-    with pytest.raises(ValueError, match=message):
-        model.fit(x, change(y), verbose=0)
-
-
 def test_sample_weight_is_refused():
     model = harness.tiny_model()
     model.compile("adam")

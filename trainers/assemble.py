@@ -11,7 +11,8 @@ import zoo
 from mtl_keras import backend, data, optimizers
 from mtl_keras.encoders import freeze_batch_norm
 from mtl_keras.errors import UserError
-from mtl_keras.model import TASKS, MultiTaskModel
+from mtl_keras.losses import TASKS
+from mtl_keras.model import MultiTaskModel
 from trainers import devices
 from trainers.config import RunConfig
 

@@ -39,8 +39,7 @@ def main(arguments: list[str]) -> None:
     statistics = {split: _statistics(dataset) for split, dataset in datasets.items()}
     console = Console(highlight=False, soft_wrap=True, markup=False)
     console.print(data_report.describe(datasets, statistics))
-    missing = [split for split in ("train", "val") if split not in datasets and FLAGS.split is None]
-    if missing:
+    if not FLAGS.split and (missing := [split for split in ("train", "val") if split not in datasets]):
         console.print(f"no {' and no '.join(missing)} split: trainers.fit needs both")
     for split, dataset in datasets.items():
         path = (out or dataset.path) / f"samples-{split}.png"

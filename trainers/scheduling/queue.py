@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 from mtl_keras.files import write_text
+from trainers.cli import EXIT_USER_ERROR
 from trainers.scheduling import failures
 from trainers.scheduling.engines import Engine, Job
 from trainers.scheduling.ledger import (
@@ -27,8 +28,6 @@ from trainers.scheduling.view import View
 # As trainers.training has it: a signal stopped the run, and it can go on.
 EXIT_STOPPED = 75
 EXIT_FAILED = 1
-# As trainers.cli has it: what the run was given cannot be used.
-EXIT_REFUSED = 2
 # So many runs refused in the same words say that the others would be too.
 ENOUGH_REFUSED = 2
 POLL_SECONDS = 0.5
@@ -234,7 +233,7 @@ class Queue:
         if "another process is training this run" in why:
             entry.stage = Stage.ELSEWHERE
             return
-        if status == EXIT_REFUSED:
+        if status == EXIT_USER_ERROR:
             self._refused[why] += 1
         entry.stage, entry.reason = Stage.FAILED, became_nan(entry.rows) or why
         self._book(entry)
