@@ -78,8 +78,10 @@ def create(config: RunConfig) -> RunFolder:
 def run_of(source: str) -> str | None:
     """The run that a source of a model is: its folder, or one that a file lies in; None for a file of no run."""
     path = Path(source)
-    candidates = [path] if path.is_dir() else [path.parent, path.parent.parent]
-    return next((str(folder) for folder in candidates if RunFolder(folder).config.is_file()), None)
+    folder = path if path.is_dir() else path.parent
+    if path == RunFolder(folder.parent).best:
+        folder = folder.parent
+    return str(folder) if RunFolder(folder).config.is_file() else None
 
 
 def open_run(path: str) -> tuple[RunFolder, RunConfig]:

@@ -67,7 +67,7 @@ def test_a_parser_takes_what_is_right(name):
 @settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 @given(st.fixed_dictionaries({}, optional={name: likely(field) for name, field in FIELDS.items()}))
 def test_settings_make_a_run_that_its_json_makes_again_or_one_line(tmp_path_factory, values):
-    path = tmp_path_factory.getbasetemp() / "config.json"
+    path = tmp_path_factory.mktemp("settings") / "config.json"
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     try:
         config = RunConfig(**values)

@@ -282,8 +282,10 @@ def _keras_file_with_code(path: Path) -> None:
 def test_the_files_of_a_run_know_their_run(run, tmp_path):
     from trainers.run_folder import run_of
 
-    (tmp_path / "model.keras").touch()
-    sources = (run.path, run.path / "model.keras", run.best, tmp_path / "model.keras", tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "model.keras").touch()
+    sources = (run.path, run.path / "model.keras", run.best, tmp_path / "other", tmp_path / "other" / "model.keras")
     assert [run_of(str(source)) for source in sources] == [*3 * [str(run.path)], None, None]
 
 
