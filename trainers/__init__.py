@@ -16,6 +16,14 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(os.path.expandus
 _BACKENDS = ("jax", "tensorflow", "torch")
 
 
+def _say_interrupted(kind, error, traceback) -> None:
+    """Ctrl-C while a command still imports its libraries, a matter of seconds, gets the line that it gets later."""
+    if issubclass(kind, KeyboardInterrupt):
+        print("interrupted", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, traceback)
+
+
 def _check_backend(name: str) -> None:
     """Keras would end in a traceback, at the first import of it."""
     if name not in _BACKENDS:
@@ -28,6 +36,7 @@ def _check_backend(name: str) -> None:
     sys.exit(2)
 
 
+sys.excepthook = _say_interrupted
 _check_backend(os.environ["KERAS_BACKEND"])
 keep_freed_memory()
 if os.environ["KERAS_BACKEND"] == "jax":

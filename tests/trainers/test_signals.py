@@ -61,3 +61,12 @@ def test_in_another_thread_it_leaves_signals_alone():
     thread.start()
     thread.join()
     assert seen == [signal.getsignal(signal.SIGTERM)]
+
+
+@pytest.mark.parametrize("error, said", [("KeyboardInterrupt", ["interrupted"]), ("ValueError", ["ValueError"])])
+def test_an_interrupted_import_is_no_trace_and_any_other_error_is(error, said):
+    done = subprocess.run(
+        [sys.executable, "-c", f"import trainers; raise {error}"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.stderr.splitlines()[-1:] == said and done.returncode
+    assert (len(done.stderr.splitlines()) == 1) == (error == "KeyboardInterrupt")
