@@ -6,8 +6,8 @@ validation split at the end. One wrong convention (padding, BatchNorm's momentum
 the schedule) parts them from the first steps on.
 
 Rounding parts any two trainings in the end, however equal. How fast is measured: a third training is PyTorch's in
-float64, which rounds next to nothing, and ours may part from it no faster than PyTorch's own in float32 does. How much
-metrics differ by chance alone is measured by repeating all of it with other seeds.
+float64, which rounds next to nothing, and ours may be up to three times as far from it as PyTorch's own in float32 is.
+How much metrics differ by chance alone is measured by repeating all of it with other seeds.
 """
 
 import csv

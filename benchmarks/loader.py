@@ -9,8 +9,8 @@ one, in memory or in a file read through mmap, it cuts decoded samples, as in al
 before and come from the system's page cache, if they fit in it. Both have the same number of workers and make the same
 batches, which is checked. Ways take turns within one run, so that a noisy machine disturbs all alike.
 
-At last steps are made to last as long as on an accelerator of a given pace, during which this process only sleeps, and
-the share of time is measured that they wait for data.
+Finally each step is made to last as long as on an accelerator of a given pace, while this process only sleeps, and the
+share of time that steps wait for data is measured.
 """
 
 import gc

@@ -1,4 +1,4 @@
-"""What mIoU and SI-logRMSE cost a training step, and how validation compares with the forward passes of training.
+"""What mIoU and SI-logRMSE cost a training step, and what a validation step takes of a training step.
 
     python -m benchmarks.metrics_cost
 
