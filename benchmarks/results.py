@@ -22,8 +22,8 @@ INTRODUCTION = """# Results
 
 Made by `python -m benchmarks.results` of what the benchmarks left in `benchmarks/results/`; nothing here is typed.
 In the tables of times all took turns within one run; memory and growth were measured one after the other. *Ratio* is
-the time of the fastest PyTorch over this one's: above 1, this one is faster. Ours and its
-exports run with the allocator's settings that the commands have, "freed memory kept"; PyTorch does where its row says so.
+the time of the fastest PyTorch over this one's: above 1, this one is faster. Ours and its exports
+run with the allocator's settings that the commands have, "freed memory kept"; PyTorch does where its row says so.
 """
 TITLES = {
     "train_step": "Training step",

@@ -126,9 +126,12 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
     """The rows of a `metrics.csv`; raises `UserError` where it is another table."""
     try:
         with open(path, newline="", encoding="utf-8") as file:
-            return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+            rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
     except (ValueError, TypeError, csv.Error) as error:
         raise UserError(f"{path}: not a table of metrics ({first_line(error)}); restore it, or remove it") from None
+    if not all(row.keys() >= {"epoch", "step"} for row in rows):
+        raise UserError(f"{path}: not a table of metrics (no epoch or no step); restore it, or remove it")
+    return rows
 
 
 class TensorBoard(keras.callbacks.Callback):

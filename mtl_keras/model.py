@@ -175,6 +175,7 @@ class MultiTaskModel(keras.Model):
         if self.compiled:
             build_optimizer(self)
         self._check_size(x)
+        self._check_size(validation_data[0] if isinstance(validation_data, tuple) else validation_data)
         self._check_classes(x)
         self._check_classes(validation_data)
         with state_kept(self):

@@ -8,6 +8,7 @@ import pytest
 
 from mtl_keras import backend
 from mtl_keras.callbacks import CallbackList, Clock, MetricsTable, NearDevice, number, numbers, read_metrics
+from mtl_keras.errors import UserError
 
 
 @pytest.mark.parametrize("value", [0.0005, -1e-30, 1.5, 3e38, 12345678.0])
@@ -37,6 +38,13 @@ def test_rows_of_a_run_that_was_resumed_are_written_as_they_were(tmp_path):
     first = path.read_text()
     MetricsTable(path, Clock(step=10), recorded=1).on_epoch_end(1, {"loss": 0.5})
     assert path.read_text().startswith(first) and [row["epoch"] for row in read_metrics(path)] == [1, 2]
+
+
+def test_a_table_of_something_else_is_refused(tmp_path):
+    path = tmp_path / "metrics.csv"
+    path.write_text("time,volts\n1,2\n")
+    with pytest.raises(UserError, match="not a table of metrics"):
+        MetricsTable(path, Clock(step=5))
 
 
 def test_the_host_waits_for_the_step_before_the_last_two(monkeypatch):

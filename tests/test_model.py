@@ -364,7 +364,9 @@ def test_images_of_a_size_that_does_not_fit_are_refused_before_any_step():
     model = harness.tiny_model()
     model.compile("adam")
     x, y = data(2)
-    for use in (lambda: model.predict(x[:, 1:]), lambda: model.fit(x[:, 1:], y), lambda: model.evaluate(x[:, 1:], y)):
+    cut = x[:, 1:]
+    uses = [lambda: model.predict(cut), lambda: model.fit(cut, y), lambda: model.evaluate(cut, y)]
+    for use in (*uses, lambda: model.fit(x, y, validation_data=(cut, y))):
         with pytest.raises(ValueError, match=r"^the image is 31x48 .* pad it to 32x48, or use predict_images"):
             use()
 

@@ -159,7 +159,10 @@ def checked_config(values: Any, path: object) -> RunConfig:
     fields = {field.name: field for field in dataclasses.fields(RunConfig)}
     if unknown := sorted(set(values) - set(fields)):
         raise UserError(f"{path}: '{on_one_line(unknown[0])}' is no setting of a run; remove it")
-    return RunConfig(**as_tuples(values))
+    try:
+        return RunConfig(**as_tuples(values))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 def _check(field: dataclasses.Field, value: Any) -> None:

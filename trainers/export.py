@@ -23,7 +23,7 @@ from mtl_keras import exporting
 from mtl_keras.errors import UserError, first_line
 from mtl_keras.exporting import FILES, FORMATS, PRECISIONS, ExportOptions, check
 from trainers import cli, prediction_flags
-from trainers.run_folder import checked_out, open_run, run_of
+from trainers.run_folder import checked_out, home_of, open_run, run_of
 
 if TYPE_CHECKING:
     from mtl_keras.model import MultiTaskModel
@@ -50,8 +50,8 @@ def main(arguments: list[str]) -> int | None:
         raise UserError("give one run, such as `python -m trainers.export runs/NAME`")
     if unknown := [name for name in FLAGS.format if name not in FORMATS]:
         raise UserError(f"format: '{unknown[0]}' is unknown; use one or more of {', '.join(FORMATS)}")
-    size, source = prediction_flags.size("size"), Path(arguments[0])
-    out = checked_out(Path(FLAGS.out) if FLAGS.out else source if source.is_dir() else source.parent)
+    size = prediction_flags.size("size")
+    out = checked_out(Path(FLAGS.out) if FLAGS.out else home_of(arguments[0]))
     failures = {}
     for kind in dict.fromkeys(FLAGS.format):
         target = out / _file_name(kind)

@@ -84,6 +84,12 @@ def run_of(source: str) -> str | None:
     return str(folder) if RunFolder(folder).config.is_file() else None
 
 
+def home_of(source: str) -> Path:
+    """Where what is made of a model goes by default: its run's folder, or the one that a model file is in."""
+    path = Path(source)
+    return Path(run_of(source) or (path if path.is_dir() else path.parent))
+
+
 def open_run(path: str) -> tuple[RunFolder, RunConfig]:
     """An existing run and its configuration; raises `UserError` if there is none."""
     run = RunFolder(Path(path))
@@ -111,9 +117,7 @@ def folder_for(path: str, out: str | None, name: str) -> Path:
     """Where a command writes: `out`, or a new folder `name`, `name-2`, … in the run (or beside a model file)."""
     if out:
         return Path(out)
-    source = Path(path)
-    home = source if source.is_dir() else source.parent
-    candidates = (home / (f"{name}-{number}" if number > 1 else name) for number in range(1, 10_000))
+    candidates = (home_of(path) / (f"{name}-{number}" if number > 1 else name) for number in range(1, 10_000))
     return next(candidate for candidate in candidates if not candidate.exists())
 
 

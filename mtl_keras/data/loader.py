@@ -108,8 +108,8 @@ class Loader(backend.ReadyBatches):
                 f"{dataset.full_name} {dataset.split} has {len(dataset)} samples, fewer than one step of "
                 f"{batch_size * process_count}: use a smaller batch size"
             )
-        size = view.output_size(*dataset[0]["image"].shape[:2])
         sizes = _view_sizes(dataset, view, batch_size * process_count)
+        size = view.output_size(*dataset[0]["image"].shape[:2])
         self.image_size = size if len(sizes) == 1 else (None, None)
         self.num_classes = dataset.spec.num_classes
         samples = open_cache(dataset, cache, folder=cache_dir)

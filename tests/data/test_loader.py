@@ -184,7 +184,7 @@ def test_what_cannot_be_read_is_refused(prepared):
     dataset = prepared["train"]
     with pytest.raises(UserError, match="fewer than one step"):
         Loader(dataset, 24, CROP)
-    with pytest.raises(UserError, match="smaller than the crop"):
+    with pytest.raises(UserError, match=rf"^{dataset.full_name} train, {dataset.id(0)}: .* smaller than the crop"):
         Loader(dataset, 4, TrainView((80, 80)))
     with pytest.raises(UserError, match='use "disk"'):
         Loader(dataset, 4, CROP, workers=2, cache="ram")

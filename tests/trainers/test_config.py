@@ -76,12 +76,13 @@ def test_a_file_from_before_a_setting_existed_is_read_with_its_default(tmp_path)
         ("[]", "holds no configuration"),
         ('{"speed": 1}', "'speed' is no setting of a run"),
         ('{"epochs": "x"}', "epochs: 'x' is not of type int"),
+        ('{"batch_size": -1}', "batch_size: -1 is too small"),
     ],
 )
 def test_a_file_that_is_no_configuration_is_refused(tmp_path, text, message):
     path = tmp_path / "config.json"
     path.write_text(text)
-    with pytest.raises(UserError, match=message.replace("[", r"\[")):
+    with pytest.raises(UserError, match=f"^{path}: .*{message}"):
         read_config(path)
 
 

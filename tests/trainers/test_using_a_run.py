@@ -280,13 +280,14 @@ def _keras_file_with_code(path: Path) -> None:
 
 
 def test_the_files_of_a_run_know_their_run(run, tmp_path):
-    from trainers.run_folder import run_of
+    from trainers.run_folder import home_of, run_of
 
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "model.keras").touch()
     sources = (run.path, run.path / "model.keras", run.best, tmp_path / "other", tmp_path / "other" / "model.keras")
     assert [run_of(str(source)) for source in sources] == [*3 * [str(run.path)], None, None]
+    assert [home_of(str(source)) for source in sources] == [*3 * [run.path], *2 * [tmp_path / "other"]]
 
 
 def test_a_new_evaluation_never_writes_over_an_old_one(run, evaluated, tmp_path):
