@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from mtl_keras.files import replacing
+from mtl_keras.files import new_folder, replacing
 
 
 def test_a_file_is_as_readable_as_the_umask_has_it(tmp_path):
@@ -24,3 +24,15 @@ def test_what_fails_leaves_the_old_file_and_nothing_beside(tmp_path):
         beside.write_text("new")
         _ = 1 / 0
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_is_there_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "evaluations" / "val"
+    with pytest.raises(ZeroDivisionError), new_folder(path) as beside:
+        (beside / "half").touch()
+        raise ZeroDivisionError
+    assert not list(path.parent.iterdir())
+    with new_folder(path) as beside:
+        (beside / "whole").touch()
+        assert not path.exists()
+    assert list(path.parent.iterdir()) == [path] and list(path.iterdir()) == [path / "whole"]

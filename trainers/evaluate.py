@@ -36,6 +36,7 @@ def main(arguments: list[str]) -> None:
 
     import zoo
     from mtl_keras.evaluation import Evaluation
+    from mtl_keras.files import new_folder
     from mtl_keras.inference import predict_batch
     from trainers import evaluation_report, portable, submission
     from trainers.run_folder import checked_out, folder_for, open_run, run_of
@@ -50,7 +51,8 @@ def main(arguments: list[str]) -> None:
     evaluation, options = Evaluation(model.spec), dataclasses.replace(options, confidence=True)
     with contextlib.ExitStack() as stack:
         stack.enter_context(loader)
-        archive = stack.enter_context(submission.writing(out / ARCHIVE, model.spec)) if FLAGS.submission else None
+        made = stack.enter_context(new_folder(out))
+        archive = stack.enter_context(submission.writing(made / ARCHIVE, model.spec)) if FLAGS.submission else None
         steps = range(len(loader))
         for step in track(steps, FLAGS.split, console=console, transient=True, disable=not console.is_terminal):
             images, labels = loader[step]
@@ -58,9 +60,9 @@ def main(arguments: list[str]) -> None:
             evaluation.add(labels, predictions)
             if archive:
                 archive.add(loader.ids(step), predictions)
-        results = evaluation_report.write(out, evaluation, _facts(arguments[0], model, loader.dataset, options))
+        results = evaluation_report.write(made, evaluation, _facts(arguments[0], model, loader.dataset, options))
         if archive:
-            archive.add_texts({"metrics.json": (out / "metrics.json").read_text(encoding="utf-8")})
+            archive.add_texts({"metrics.json": (made / "metrics.json").read_text(encoding="utf-8")})
             if run := run_of(arguments[0]):
                 archive.add_texts(portable.texts(*open_run(run)))
     console.print(f"{'grader':>9}{'mIoU %':>9}{'SI-logRMSE':>12}", style="bold")

@@ -7,14 +7,13 @@ login`, or set HF_TOKEN.
 
 import io
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 
 from mtl_keras.errors import UserError, first_line
-from mtl_keras.files import write_text
+from mtl_keras.files import new_folder, write_text
 from trainers import cli, portable
 from trainers.run_folder import RunFolder, open_run
 
@@ -87,9 +86,7 @@ def pull(repository: str, runs_dir: str, *, revision: str | None = None, downloa
     target = Path(runs_dir) / repository.rpartition("/")[2]
     if target.exists():
         raise UserError(f"{target}: exists already; remove it, or give another --runs_dir")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".pull-") as scratch:
-        folder = Path(scratch) / target.name
+    with new_folder(target) as folder:
         try:
             (download or snapshot_download)(
                 repository, revision=revision, local_dir=folder, allow_patterns=list(PATTERNS)
@@ -104,7 +101,6 @@ def pull(repository: str, runs_dir: str, *, revision: str | None = None, downloa
         write_text(pulled.config, portable.without_places(config).to_json())
         # What the download keeps for itself stays behind.
         shutil.rmtree(folder / ".cache", ignore_errors=True)
-        folder.rename(target)
     return RunFolder(target)
 
 
