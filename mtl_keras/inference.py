@@ -152,7 +152,7 @@ def _predict_windows(model, images: np.ndarray, options: Options):
     """Class probabilities and clamped depth of images, seen whole or through overlapping windows."""
     if options.window is None:
         logits, depth = _predict_padded(model, images)
-        return softmax(logits), np.clip(depth, *model.spec.depth_range)
+        return softmax(logits), depth
     batch, height, width, _ = images.shape
     stride = model.get_layer("normalization").output_stride
     window = [side + padding_for(side, stride) for side in options.window]
@@ -163,7 +163,7 @@ def _predict_windows(model, images: np.ndarray, options: Options):
             place, weight = np.s_[:, top:bottom, left:right], rows[:, None] * columns
             logits, metres = _predict_padded(model, images[place])
             probabilities[place] += weight[..., None] * softmax(logits)
-            depth[place] += weight * np.clip(metres, *model.spec.depth_range)
+            depth[place] += weight * metres
             weights[top:bottom, left:right] += weight
     probabilities /= weights[..., None]
     return probabilities, depth / weights
@@ -186,7 +186,7 @@ def _windows(side: int, window: int, overlap: float) -> list[tuple[tuple[int, in
 
 
 def _predict_padded(model, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Final logits and raw metres, (batch, height, width[, classes]): padded to the stride and cropped back."""
+    """Final logits and metres within the range, (batch, height, width[, classes]): padded and cropped back."""
     height, width = images.shape[1:3]
     normalization = model.get_layer("normalization")
     padded = pad_to_multiple(images, normalization.output_stride, normalization.mean)

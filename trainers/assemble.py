@@ -15,6 +15,7 @@ from mtl_keras.losses import TASKS
 from mtl_keras.model import MultiTaskModel
 from trainers import devices
 from trainers.config import RunConfig
+from zoo.builder import ARCHITECTURE
 
 logger = logging.getLogger(__name__)
 
@@ -92,14 +93,7 @@ def make_model(config: RunConfig, spec: data.DataSpec | None) -> MultiTaskModel:
     """The model of a run for a dataset, or for any where it is None, its weights drawn by the run's seed or loaded."""
     backend.set_random_seed(config.seed)
     keras.config.set_dtype_policy(config.precision)
-    options: dict[str, Any] = {
-        "arch": config.arch,
-        "encoder": config.encoder,
-        "dilation": config.dilation,
-        "aspp": config.aspp,
-        "skip": config.skip,
-        "aspp_rates": config.aspp_rates,
-    }
+    options = {name: getattr(config, name) for name in ARCHITECTURE}
     if config.init_from:
         model = zoo.load(config.init_from, spec=spec, **options)
     else:

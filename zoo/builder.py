@@ -14,6 +14,9 @@ from mtl_keras.layers import PixelNormalization
 from mtl_keras.model import MultiTaskModel
 from zoo.heads import Features, Heads
 
+# The arguments of `build` that say what a network is; a checkpoint keeps them.
+ARCHITECTURE = ("arch", "encoder", "dilation", "aspp", "skip", "aspp_rates")
+
 
 def topologies() -> dict[str, Callable]:
     """The topologies by name: every module of the zoo that has a function of its own name is one."""
@@ -76,14 +79,7 @@ def build(
     x = PixelNormalization(PIXEL_MEAN, PIXEL_STD, stride, name="normalization")(image)
     x = resnet(x, variant=encoder, dilation=dilation, name="encoder")
     outputs = functions[arch](Features(x["layer4"], x["layer1"], stride // 4), heads)
-    architecture = {
-        "arch": arch,
-        "encoder": encoder,
-        "dilation": dilation,
-        "aspp": aspp,
-        "skip": skip,
-        "aspp_rates": heads.aspp_rates,
-    }
+    architecture = dict(zip(ARCHITECTURE, (arch, encoder, dilation, aspp, skip, heads.aspp_rates), strict=True))
     model = MultiTaskModel(image, outputs, name=name or arch, spec=spec, architecture=architecture)
     if weights is not None:
         load_weights(model.get_layer("encoder"), read_weights(weights, encoder))

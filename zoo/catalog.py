@@ -1,16 +1,11 @@
-"""Presets: models by name, as data, with what each costs and was trained on."""
+"""Presets: models by name, as data, with what each costs."""
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import huggingface_hub
-from huggingface_hub.errors import HfHubHTTPError
-
 from mtl_keras.cost import count_parameters, multiply_adds
-from mtl_keras.errors import UserError, first_line
 from zoo.builder import build
 
 
@@ -21,14 +16,18 @@ class Preset:
     Args:
         about: what it is, in one line.
         arguments: of `zoo.build`.
-        trained_on: the dataset of its weights; None while there are none to get.
-        repository: where its weights are on the Hugging Face hub; None while there are none to get.
     """
 
     about: str
     arguments: Mapping[str, Any]
-    trained_on: str | None = None
-    repository: str | None = None
+
+    @property
+    def flags(self) -> str:
+        """Its arguments as flags of `trainers.fit`."""
+        return " ".join(
+            f"--{'' if value else 'no'}{key}" if isinstance(value, bool) else f"--{key}={value}"
+            for key, value in self.arguments.items()
+        )
 
 
 PRESETS: Mapping[str, Preset] = MappingProxyType(
@@ -61,8 +60,7 @@ def presets(height: int = 256, width: int = 256) -> dict[str, dict[str, Any]]:
         width: likewise.
 
     Returns:
-        By name: `about`, `arguments` of `zoo.build`, trainable `parameters`, `multiply_adds` for one image, and
-        `trained_on`, None where there are no weights to get.
+        By name: `about`, `arguments` of `zoo.build`, trainable `parameters`, and `multiply_adds` for one image.
     """
     found = {}
     for name, preset in PRESETS.items():
@@ -72,33 +70,5 @@ def presets(height: int = 256, width: int = 256) -> dict[str, dict[str, Any]]:
             "arguments": dict(preset.arguments),
             "parameters": count_parameters(model),
             "multiply_adds": multiply_adds(model, height, width),
-            "trained_on": preset.trained_on,
         }
     return found
-
-
-def download(name: str) -> Path:
-    """The checkpoint of a preset, from the hub or its cache.
-
-    Raises:
-        UserError: there are no weights of it to get, or the hub cannot be reached.
-    """
-    preset = PRESETS[name]
-    if preset.repository is None:
-        raise UserError(
-            f"preset '{name}': no weights of it are published; train it with `python -m trainers.fit "
-            f"{_flags(preset)}`, or build it untrained with zoo.build"
-        )
-    try:
-        return Path(huggingface_hub.hf_hub_download(preset.repository, "checkpoints/best.safetensors"))
-    except (HfHubHTTPError, OSError) as error:
-        raise UserError(
-            f"preset '{name}': {preset.repository} cannot be had ({first_line(error)}); check the connection"
-        ) from None
-
-
-def _flags(preset: Preset) -> str:
-    return " ".join(
-        f"--{'' if value else 'no'}{key}" if isinstance(value, bool) else f"--{key}={value}"
-        for key, value in preset.arguments.items()
-    )

@@ -9,10 +9,8 @@ from mtl_keras.errors import UserError, first_line
 from mtl_keras.keras_files import load_keras_file
 from mtl_keras.model import MultiTaskModel
 from zoo.adaptation import adapt
-from zoo.builder import build, checked_spec
-from zoo.catalog import PRESETS, download
-
-_ARCHITECTURE = ("arch", "encoder", "dilation", "aspp", "skip", "aspp_rates")
+from zoo.builder import ARCHITECTURE, build, checked_spec
+from zoo.catalog import PRESETS
 
 
 def load(
@@ -28,8 +26,7 @@ def load(
     With another number of classes, only the last convolutions are new, and of those only the classes' channels.
 
     Args:
-        path: a run's folder (its best checkpoint is loaded), a `.keras` file, a `.safetensors` checkpoint, or the
-            name of a preset (`zoo.list()`).
+        path: a run's folder (its best checkpoint is loaded), a `.keras` file or a `.safetensors` checkpoint.
         num_classes: number of classes to fine-tune for, where no `spec` is given.
         spec: the dataset to fine-tune for; the model's own by default.
         **options: of `zoo.build`, to stand over the model's own; its weights must fit, as they do under any dilation.
@@ -46,7 +43,10 @@ def load(
 
 def _load(path: Path) -> MultiTaskModel:
     if not path.exists() and str(path) in PRESETS:
-        path = download(str(path))
+        raise UserError(
+            f"preset '{path}': no weights of it are published; train it with `python -m trainers.fit "
+            f"{PRESETS[str(path)].flags}`, or build it untrained with zoo.build"
+        )
     if path.is_dir():
         path = _of_run(path)
     if not path.is_file():
@@ -74,7 +74,7 @@ def _from_checkpoint(path: Path) -> MultiTaskModel:
         raise UserError(f"{path}: does not say which model it is of; give a checkpoint that trainers.fit wrote")
     try:
         # Nothing but what a topology is made of: a stranger's file must not name weights to be fetched.
-        architecture = {name: facts["architecture"].pop(name) for name in _ARCHITECTURE}
+        architecture = {name: facts["architecture"].pop(name) for name in ARCHITECTURE}
         if facts["architecture"]:
             raise ValueError(f"'{next(iter(facts['architecture']))}' is no part of an architecture")
         model = build(**architecture, spec=DataSpec.from_dict(facts["spec"]))
