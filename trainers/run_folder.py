@@ -14,6 +14,9 @@ from mtl_keras.errors import UserError, first_line
 from mtl_keras.files import write_text
 from trainers.config import PLACES, RunConfig, read_config
 
+# What a second process of a run is told; a study's queue knows it by these words.
+BUSY = "another process is training this run"
+
 
 @dataclasses.dataclass(frozen=True)
 class RunFolder:
@@ -142,7 +145,7 @@ def locked(run: RunFolder) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f"{run.path}: another process is training this run; wait for it, or stop it") from None
+            raise UserError(f"{run.path}: {BUSY}; wait for it, or stop it") from None
         try:
             yield
         except OSError as error:

@@ -290,10 +290,12 @@ def edit(path: Path, **values) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}), encoding="utf-8")
 
 
-def test_a_users_study_is_named_by_its_file_and_its_data_asked_for(places, tmp_path):
+@pytest.mark.parametrize("base", ["", '[base]\ndataset = "folder"\n'])
+def test_a_users_study_is_named_by_its_file_and_its_data_asked_for(places, tmp_path, base):
     path = tmp_path / "mine.toml"
     path.write_text(
-        'title = "Mine"\nquestion = "?"\n[[runs]]\nname = "a"\n[[runs]]\nname = "b"\nsettings = { skip = false }\n'
+        f'title = "Mine"\nquestion = "?"\n{base}'
+        '[[runs]]\nname = "a"\n[[runs]]\nname = "b"\nsettings = { skip = false }\n'
         '[[expected]]\nbetter = "a"\nworse = ["b"]\n'
     )
     study = run_study(path, places[0], {"a": [(60.0, 30.0)]}, dataset="folder", data_dir="/home/me/town")

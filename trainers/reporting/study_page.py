@@ -103,7 +103,7 @@ def command(results: StudyResults) -> str:
         parts.append(f"--seeds={len(seeds)}")
     flags = _flags(results.study, results)
     parts += [f"--{name}={flag_text(value)}" for name, value in flags.items()]
-    if str(flags.get("dataset", "streets")).partition("/")[0] != "streets":
+    if results.results[0].config.dataset.partition("/")[0] != "streets":
         parts.append("--data_dir=DIR")
     return " ".join(parts)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mtl_keras.files import write_text
 from trainers.cli import EXIT_USER_ERROR
+from trainers.run_folder import BUSY
 from trainers.scheduling import failures
 from trainers.scheduling.engines import Engine, Job
 from trainers.scheduling.ledger import (
@@ -230,7 +231,7 @@ class Queue:
     def _judge(self, entry: Entry, status: int) -> None:
         """Books a run that died."""
         why = failures.reason(status, self._log(entry))
-        if "another process is training this run" in why:
+        if BUSY in why:
             entry.stage = Stage.ELSEWHERE
             return
         if status == EXIT_USER_ERROR:
