@@ -154,8 +154,7 @@ def _predict_windows(model, images: np.ndarray, options: Options):
         logits, depth = _predict_padded(model, images)
         return softmax(logits), depth
     batch, height, width, _ = images.shape
-    stride = model.get_layer("normalization").output_stride
-    window = [side + padding_for(side, stride) for side in options.window]
+    window = [side + padding_for(side, model.output_stride) for side in options.window]
     probabilities = np.zeros((batch, height, width, model.spec.num_classes), "float32")
     depth, weights = np.zeros((batch, height, width), "float32"), np.zeros((height, width), "float32")
     for (top, bottom), rows in _windows(height, window[0], options.overlap):
@@ -188,8 +187,7 @@ def _windows(side: int, window: int, overlap: float) -> list[tuple[tuple[int, in
 def _predict_padded(model, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Final logits and metres within the range, (batch, height, width[, classes]): padded and cropped back."""
     height, width = images.shape[1:3]
-    normalization = model.get_layer("normalization")
-    padded = pad_to_multiple(images, normalization.output_stride, normalization.mean)
+    padded = pad_to_multiple(images, model.output_stride, model.padding_color)
     predictions = model.predict_on_batch(padded)
     return predictions["semseg"][:, :height, :width], predictions["depth"][:, :height, :width, 0]
 

@@ -211,6 +211,19 @@ class MultiTaskModel(keras.Model):
         """As Keras', and the grader, which is made of two of them."""
         return [*super().metrics_names, "grader"]
 
+    @property
+    def output_stride(self) -> int:
+        """What an image's height and width must be multiples of: 1 in a network without `PixelNormalization`."""
+        return getattr(self._normalization(), "output_stride", 1)
+
+    @property
+    def padding_color(self) -> tuple[float, ...]:
+        """The RGB 0–255 that images are padded with: the mean that the network takes off, black where it takes none."""
+        return getattr(self._normalization(), "mean", (0.0, 0.0, 0.0))
+
+    def _normalization(self) -> PixelNormalization | None:
+        return next((layer for layer in self.layers if isinstance(layer, PixelNormalization)), None)
+
     def _check_classes(self, batches):
         """Raises `UserError` for a loader of other classes, whose labels would count as ignore or as others."""
         count = batches.num_classes if isinstance(batches, ReadyBatches) else None
@@ -222,9 +235,8 @@ class MultiTaskModel(keras.Model):
 
     def _check_size(self, images):
         """Raises `ValueError` for an array of images that the network cannot take: a graph of any size would not."""
-        stride = next((layer.output_stride for layer in self.layers if isinstance(layer, PixelNormalization)), 1)
         if len(getattr(images, "shape", ())) == 4:
-            check_size(images.shape[1:3], stride)
+            check_size(images.shape[1:3], self.output_stride)
 
     def _clamped(self, predictions):
         for name in self.predictions_of("depth"):

@@ -192,3 +192,11 @@ def test_what_is_no_image_is_named(tiny, tmp_path):
 
 def test_padding_to_the_next_multiple():
     assert [padding_for(side, 16) for side in (1, 15, 16, 17, 32)] == [15, 1, 0, 15, 0]
+
+
+def test_a_network_that_normalises_nothing_predicts_images_of_any_size():
+    image = keras.Input((None, None, 3))
+    outputs = {"semseg": layers.Conv2D(4, 1)(image), "depth": layers.Conv2D(1, 1)(image)}
+    model = MultiTaskModel(image, outputs, spec=harness.spec())
+    assert (model.output_stride, model.padding_color) == (1, (0.0, 0.0, 0.0))
+    assert model.predict_images(picture(31, 47)).semseg.shape == (31, 47)

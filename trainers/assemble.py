@@ -100,12 +100,12 @@ def make_model(config: RunConfig, spec: data.DataSpec | None) -> MultiTaskModel:
         model = zoo.build(**options, spec=spec, weights=config.pretrained)
     if config.freeze_batch_norm:
         freeze_batch_norm(model.get_layer("encoder"))
-    normalization = model.get_layer("normalization")
-    if any(side % normalization.output_stride for side in config.crop):
-        height, width = (-(-side // normalization.output_stride) * normalization.output_stride for side in config.crop)
+    stride = model.output_stride
+    if any(side % stride for side in config.crop):
+        height, width = (-(-side // stride) * stride for side in config.crop)
         raise UserError(
-            f"crop: {config.crop[0]},{config.crop[1]} is not a multiple of the output stride "
-            f"{normalization.output_stride}; give {height},{width}"
+            f"crop: {config.crop[0]},{config.crop[1]} is not a multiple of the output stride {stride}; "
+            f"give {height},{width}"
         )
     return model
 

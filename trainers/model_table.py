@@ -156,7 +156,7 @@ def _row(architecture: Mapping[str, Any], entry: Entry | None, facts: Facts) -> 
     cells = [
         f"`{architecture['arch']}`{without if switches else ''}",
         architecture["encoder"],
-        str(model.get_layer("normalization").output_stride),
+        str(model.output_stride),
         f"{count_parameters(model):,}",
         f"{multiply_adds(model, SIDE, SIDE) / 1e9:.2f} G",
     ]

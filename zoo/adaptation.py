@@ -34,6 +34,8 @@ def adapt(model: MultiTaskModel, spec: DataSpec, options: Mapping[str, Any], sou
     known = set(inspect.signature(build).parameters) - {"weights"}
     if unknown := sorted(set(options) - known):
         raise UserError(f"{unknown[0]}: no option of zoo.build that a trained model takes; leave it out")
+    if not model.architecture:
+        raise UserError(f"{source}: does not say how it was built; give a model that zoo.build made")
     target = build(**{**model.architecture, **options}, spec=spec)
     old, new = weights_of(model), weights_of(target)
     replaced = set()

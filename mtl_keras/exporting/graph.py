@@ -51,14 +51,13 @@ def serving_function(model: "MultiTaskModel", *, argmax: bool = False) -> Callab
         A function from `image`, (batch, height, width, 3), RGB 0–255 of any dtype, to a dict with `semseg` and
         `depth`, (batch, height, width, 1) metres within the dataset's range. Initial predictions are left out.
     """
-    normalization = model.get_layer("normalization")
-    stride = normalization.output_stride
+    stride = model.output_stride
 
     def serve(image):
         height, width = ops.shape(image)[1], ops.shape(image)[2]
         # No remainder of a negative number: ONNX and TensorFlow disagree about its sign.
         border = [(stride - side % stride) % stride for side in (height, width)]
-        mean = ops.convert_to_tensor(normalization.mean, dtype="float32")
+        mean = ops.convert_to_tensor(model.padding_color, dtype="float32")
         # Padding with zeros around the colour is padding with the colour.
         image = ops.cast(image, "float32") - mean
         image = ops.pad(image, [[0, 0], [0, border[0]], [0, border[1]], [0, 0]]) + mean

@@ -9,7 +9,7 @@ import zoo
 from mtl_keras import UserError
 from mtl_keras.checkpoints import weights_of, write_tensors
 from mtl_keras.data.spec import numbered_classes
-from tests.harness import images, labels, randomize, relative_error, spec
+from tests.harness import images, labels, randomize, relative_error, spec, tiny_model
 from trainers.assemble import compile_model, make_model
 from trainers.config import RunConfig
 
@@ -127,3 +127,9 @@ def test_other_dilation_leaves_every_weight_as_it_was(trained):
         zoo.load(run, dilate=True)
     with pytest.raises(UserError, match="weights: no option of zoo.build"):
         zoo.load(run, weights="imagenet")
+
+
+def test_a_model_that_does_not_say_how_it_was_built_is_refused(tmp_path):
+    tiny_model().save(tmp_path / "own.keras")
+    with pytest.raises(UserError, match="own.keras: does not say how it was built; give a model that zoo.build made"):
+        zoo.load(tmp_path / "own.keras", num_classes=7)
