@@ -260,6 +260,8 @@ def _as_array(image) -> np.ndarray:
     image = np.asarray(image)
     if image.ndim != 3 or image.shape[-1] != 3 or not all(image.shape):
         raise UserError(f"an image has shape {image.shape}; give RGB arrays (height, width, 3) with values 0–255")
+    if image.dtype != np.uint8 and not (image.dtype.kind in "fiub" and image.min() >= 0 and image.max() <= 255):
+        raise UserError(f"an image of {image.dtype} has values that are not within 0 and 255; give RGB 0–255")
     return image
 
 

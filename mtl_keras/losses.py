@@ -21,7 +21,7 @@ def check_labels(labels: Any, predictions: Mapping[str, Any]) -> None:
     if not isinstance(labels, Mapping):
         raise ValueError(f"labels: a {type(labels).__name__} is no dict; give {LABELS}")
     for task in TASKS:
-        if task not in labels:
+        if labels.get(task) is None:
             raise ValueError(f"labels: {task!r} is missing; give {LABELS}, that value everywhere where there is none")
         shape, size = tuple(labels[task].shape), tuple(predictions[task].shape[1:3])
         sides = zip(shape[1:3], size, strict=False)

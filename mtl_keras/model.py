@@ -1,6 +1,7 @@
 """A functional model that knows its tasks: their joint loss, their metrics and the grader."""
 
 import functools
+import numbers
 from collections.abc import Mapping
 
 import keras
@@ -79,8 +80,11 @@ class MultiTaskModel(keras.Model):
             if unknown := set(given) - set(TASKS):
                 raise ValueError(f"{argument}: no task '{unknown.pop()}'; the tasks are {' and '.join(TASKS)}")
         for task, function in (loss or {}).items():
-            if not callable(function):
+            if not callable(function) or isinstance(function, type):
                 raise ValueError(f"loss: {function!r} of {task} cannot be called; give a loss, such as a DepthLoss()")
+        for task, weight in (loss_weights or {}).items():
+            if not isinstance(weight, numbers.Real):
+                raise ValueError(f"loss_weights: {weight!r} of {task} is no number; give one, such as 0.5")
         if kwargs.get("metrics") or kwargs.get("weighted_metrics"):
             raise ValueError("metrics: the model brings its own; leave them out, or give fit a callback")
         self.task_losses = {**self._default_losses(), **(loss or {})}
@@ -113,6 +117,10 @@ class MultiTaskModel(keras.Model):
         for task in TASKS:
             losses = [self.task_losses[task](y[task], y_pred[name]) for name in self.predictions_of(task)]
             loss = sum(losses) / len(losses)
+            if shape := tuple(getattr(loss, "shape", ())):
+                raise ValueError(
+                    f"loss: that of {task} is {shape}, no scalar; give its mean, as keras.losses' classes do"
+                )
             self.task_loss_means[task].update_state(loss, weights[task])
             total = total + self.task_weights[task] * share_of_batch(loss, weights[task])
         return total + sum(self._aggregate_additional_loss(loss) for loss in self.losses)

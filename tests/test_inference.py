@@ -188,6 +188,9 @@ def test_what_is_no_image_is_named(tiny, tmp_path):
         tiny.predict_images(Image.fromarray(np.zeros((4, 4), np.uint16)))
     with pytest.raises(UserError, match="shape"):
         predict_images(tiny, [np.zeros((4, 4))], Options())
+    for pixels in (np.full((4, 4, 3), 256, np.uint16), np.full((4, 4, 3), np.nan), np.full((4, 4, 3), -1)):
+        with pytest.raises(UserError, match=f"an image of {pixels.dtype} has values that are not within 0 and 255"):
+            predict_images(tiny, pixels, Options())
 
 
 def test_padding_to_the_next_multiple():

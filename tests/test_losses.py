@@ -143,6 +143,7 @@ def test_depth_may_come_without_its_last_axis():
             r"labels: a \w+ is no dict; give {\"semseg\": \(batch, height, width\) ids, 255 = ignore",
         ),
         (lambda y: (y["semseg"], y["depth"]), "labels: a tuple is no dict"),
+        (lambda y: y | {"depth": None}, "labels: 'depth' is missing"),
         (
             lambda y: {"semseg": y["semseg"]},
             "labels: 'depth' is missing; give .* that value everywhere where there is none",
@@ -154,7 +155,7 @@ def test_depth_may_come_without_its_last_axis():
         (lambda y: {**y, "depth": y["depth"][:, ::2]}, r"labels: 'depth' is \(.*, 16, 48, 1\) for images of 32×48 px"),
         (lambda y: {**y, "semseg": y["semseg"].transpose(0, 2, 1)}, r"labels: 'semseg' is \(.*, 48, 32\) for images"),
     ],
-    ids=["array", "tuple", "one task", "one-hot", "smaller", "turned"],
+    ids=["array", "tuple", "none", "one task", "one-hot", "smaller", "turned"],
 )
 def test_labels_that_are_not_both_tasks_are_refused(change, message):
     model = harness.tiny_model()

@@ -177,6 +177,8 @@ def test_an_unknown_task_is_refused(argument):
     [
         ({"loss": "mse"}, "loss: 'mse' is no dict; give one with semseg and depth"),
         ({"loss": {"depth": "mse"}}, "loss: 'mse' of depth cannot be called"),
+        ({"loss": {"depth": keras.losses.MeanAbsoluteError}}, "of depth cannot be called; give a loss"),
+        ({"loss_weights": {"depth": "1"}}, "loss_weights: '1' of depth is no number"),
         ({"metrics": ["accuracy"]}, "metrics: the model brings its own"),
     ],
 )
@@ -358,6 +360,16 @@ def test_what_fails_leaves_the_weights_as_they_were():
             fail()
         keras.tree.map_structure(np.testing.assert_array_equal, weights(), before)
     model.fit(x, y, verbose=0)
+
+
+def test_what_cannot_be_trained_with_is_named():
+    model = harness.tiny_model()
+    model.compile(None)
+    with pytest.raises(ValueError, match="optimizer: None cannot train"):
+        model.fit(*data(2))
+    model.compile("adam", loss={"depth": keras.losses.mean_absolute_error})
+    with pytest.raises(ValueError, match=r"loss: that of depth is \(\w+, 32, 48\), no scalar; give its mean"):
+        model.fit(*data(2), verbose=0)
 
 
 def test_images_of_a_size_that_does_not_fit_are_refused_before_any_step():

@@ -90,6 +90,8 @@ def checked_spec(num_classes: int | None, spec: DataSpec | None, default: DataSp
     """The spec that was asked for, by itself or by its number of classes; raises `UserError` where these do not fit."""
     if num_classes is not None and (not isinstance(num_classes, int) or not 1 <= num_classes <= IGNORE_LABEL):
         raise UserError(f"num_classes: {num_classes!r} is no number of classes; give 1 to {IGNORE_LABEL}")
+    if not isinstance(spec, DataSpec | None):
+        raise UserError(f"spec: {spec!r} is no DataSpec; give one, such as a dataset's, data.load(NAME, SPLIT).spec")
     if spec is not None and num_classes not in (None, spec.num_classes):
         raise UserError(
             f"num_classes: {num_classes} is not the {spec.num_classes} of spec '{spec.name}'; leave one of them out"

@@ -143,6 +143,8 @@ def share_of_batch(loss, weight):
 
 def build_optimizer(model: keras.Model) -> None:
     """Makes the optimizer's variables, if need be: without them TensorFlow would trace the first step twice."""
+    if model.optimizer is None:
+        raise ValueError("optimizer: None cannot train; give compile one, such as mtl_keras.optimizers.Adam()")
     if model.optimizer.built:
         return
     # Only TensorFlow's models have one, the default where none was chosen.

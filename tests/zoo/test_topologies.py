@@ -44,6 +44,7 @@ def test_the_harness_has_every_topology():
         ({"dilation": (True, False, True)}, "dilation: True,False,True cannot be built"),
         ({"dilation": (True,)}, "dilation: True cannot be built"),
         ({"dilation": True}, "dilation: True cannot be built"),
+        ({"spec": "cityscapes"}, "spec: 'cityscapes' is no DataSpec"),
     ],
 )
 def test_unknown_names_end_in_one_line(options, message):
