@@ -230,15 +230,6 @@ def test_history_draws_the_three_curves_and_names_the_best_epoch(tmp_path):
         viz.plot_history({"loss": [1.0]})
 
 
-def test_ladder_writes_every_number_and_skips_what_is_absent():
-    figure = viz.plot_ladder(
-        {"joint": {"grader": 66.427, "miou": 84.902, "silog": 18.475}, "branched": {"miou": 85.246}}
-    )
-    written = [[text.get_text() for text in axes.texts] for axes in figure.axes]
-    assert written == [["66.43"], ["84.90", "85.25"], ["18.48"]]
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["joint", "branched"]
-
-
 def test_confusion_shows_recall_and_iou():
     figure = viz.plot_confusion(np.array([[6, 2, 0], [2, 10, 0], [0, 0, 0]]), ("road", "car", "train"))
     written = [text.get_text() for text in figure.axes[0].texts]

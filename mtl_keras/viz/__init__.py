@@ -11,7 +11,6 @@ from mtl_keras.viz.grid import prediction_grid as prediction_grid
 from mtl_keras.viz.panels import side_by_side as side_by_side
 from mtl_keras.viz.plots import plot_confusion as plot_confusion
 from mtl_keras.viz.plots import plot_history as plot_history
-from mtl_keras.viz.plots import plot_ladder as plot_ladder
 from mtl_keras.viz.png import encode_png as encode_png
 from mtl_keras.viz.png import save_figure as save_figure
 from mtl_keras.viz.png import save_png as save_png

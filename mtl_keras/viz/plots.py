@@ -1,4 +1,4 @@
-"""The plots of a run or a study: curves over epochs, the confusion matrix, runs against each other."""
+"""The plots of a run: curves over epochs, and the confusion matrix."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -51,32 +51,6 @@ def plot_history(metrics: Mapping[str, Sequence[float | None]], path: str | os.P
             _mark_best(axes, *validation, style.ACCENTS[name], unit, more_is_better)
         if axes is panels[0] and len(train[0]) and len(validation[0]):
             axes.legend(edgecolor="none", framealpha=0.85, fontsize=10, labelcolor=style.INK, loc="best")
-    if path is not None:
-        save_figure(path, figure)
-    return figure
-
-
-def plot_ladder(runs: Mapping[str, Mapping[str, float]], path: str | os.PathLike | None = None) -> "Figure":
-    """Runs against each other, one below the other: grader, semseg mIoU and depth SI-logRMSE of each.
-
-    Args:
-        runs: a run's name → its `grader`, `miou` and `silog`, in the order in which to draw them from top to bottom; a
-            number that is absent is left out.
-        path: where to write the figure, if anywhere; .png, .svg or .pdf.
-    """
-    figure = style.new_figure(13, 0.95 + 0.36 * len(runs))
-    panels = figure.subplots(1, len(CURVES), sharey=True)
-    for axes, (name, title, _, more_is_better) in zip(panels, CURVES, strict=True):
-        style.draw_grid(axes, grid="x")
-        style.write_title(axes, title, more_is_better)
-        values = [float(run.get(name, np.nan)) for run in runs.values()]
-        axes.plot(values, range(len(runs)), color=style.ACCENTS[name], linewidth=1, alpha=0.35)
-        axes.plot(values, range(len(runs)), "o", color=style.ACCENTS[name], markersize=7)
-        for row, value in enumerate(values):
-            if np.isfinite(value):
-                style.label_point(axes, f"{value:.2f}", (value, row), (9, 0))
-        style.widen(axes, 0.04, 0.16)
-    style.label_rows(panels[0], list(runs))
     if path is not None:
         save_figure(path, figure)
     return figure
