@@ -127,11 +127,11 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
     try:
         with open(path, newline="", encoding="utf-8") as file:
             rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+        if not all(row.keys() >= {"epoch", "step"} for row in rows):
+            raise ValueError("no epoch or no step")
+        return rows
     except (ValueError, TypeError, csv.Error) as error:
         raise UserError(f"{path}: not a table of metrics ({first_line(error)}); restore it, or remove it") from None
-    if not all(row.keys() >= {"epoch", "step"} for row in rows):
-        raise UserError(f"{path}: not a table of metrics (no epoch or no step); restore it, or remove it")
-    return rows
 
 
 class TensorBoard(keras.callbacks.Callback):

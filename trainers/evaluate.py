@@ -13,6 +13,7 @@ from typing import Any
 from absl import flags
 
 from mtl_keras.errors import UserError
+from mtl_keras.files import new_folder
 from trainers import cli, prediction_flags
 
 FLAGS = flags.FLAGS
@@ -36,7 +37,6 @@ def main(arguments: list[str]) -> None:
 
     import zoo
     from mtl_keras.evaluation import Evaluation
-    from mtl_keras.files import new_folder
     from mtl_keras.inference import predict_batch
     from trainers import evaluation_report, portable, submission
     from trainers.run_folder import checked_out, folder_for, open_run, run_of

@@ -127,7 +127,7 @@ def rows_of(run: RunFolder) -> Rows:
     try:
         rows = read_metrics(run.metrics)
         for row in rows:
-            _ = row["epoch"], row["seconds"], row["loss"], row["val_grader"], row["val_miou"], row["val_silog"]
+            _ = row["seconds"], row["loss"], row["val_grader"], row["val_miou"], row["val_silog"]
     except (KeyError, ValueError, TypeError):
         raise UserError(f"{run.metrics}: not a whole table of epochs; remove the run, or get the file again") from None
     return rows
