@@ -14,7 +14,7 @@ from typing import Any
 from absl import app, flags, logging
 
 from mtl_keras.errors import UserError, first_line
-from trainers.config import RunConfig, flag_text
+from trainers.config import flag_text
 from zoo.recipes import RECIPES
 
 # The flags that are defined here are those of the command that asks for them, and stand in its --help.
@@ -131,12 +131,6 @@ def given_flags(config: type) -> dict[str, Any]:
     optional = {field.name for field in dataclasses.fields(config) if isinstance(field.type, types.UnionType)}
     given = {name: None if name in optional and value == "none" else value for name, value in given.items()}
     return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
-
-
-def moved_data() -> dict[str, Any]:
-    """The flags `data_dir` and `prepared_dir`, where they are given: a run's data may lie elsewhere by now."""
-    given = given_flags(RunConfig)
-    return {name: given[name] for name in ("data_dir", "prepared_dir") if given.get(name, "") != ""}
 
 
 class _ListParser(flags.ArgumentParser):

@@ -14,17 +14,15 @@ from absl import flags
 
 from mtl_keras.errors import UserError
 from mtl_keras.files import new_folder
-from trainers import cli, prediction_flags
+from trainers import cli, data_flags, prediction_flags
 
 FLAGS = flags.FLAGS
 ARCHIVE = "submission.zip"
 
 flags.DEFINE_enum("split", "val", ["train", "val", "test"], "what to measure on")
-flags.DEFINE_string("dataset", None, "another dataset than the run's; needed for a model file")
-flags.DEFINE_string("data_dir", None, "folder of the raw dataset, if it has moved")
-flags.DEFINE_string("prepared_dir", None, "folder of prepared datasets, if it has moved")
 flags.DEFINE_string("out", None, "where to write; a new folder in the run's evaluations/ by default")
 flags.DEFINE_bool("submission", False, "also write the predictions as an archive")
+data_flags.define(dataset="another dataset than the run's; needed for a model file")
 prediction_flags.define(batch_size=4)
 
 
@@ -84,11 +82,7 @@ def open_split(source: str, spec: Any) -> Any:
         config = RunConfig()
     else:
         raise UserError(f"{source}: lies in no run, whose config.json would name a dataset; add --dataset=NAME")
-    if FLAGS.dataset not in (None, config.dataset):
-        config = RunConfig(
-            dataset=FLAGS.dataset, prepared_dir=config.prepared_dir, skip_bad_files=config.skip_bad_files
-        )
-    dataset = data.load(config.dataset, FLAGS.split, **{**config.source, **cli.moved_data()})
+    dataset = data_flags.load(config, FLAGS.split)
     if dataset.spec.classes != spec.classes:
         raise UserError(
             f"{dataset.full_name}: has {dataset.spec.num_classes} classes, other ones than the model's "

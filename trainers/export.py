@@ -22,7 +22,7 @@ from absl import flags
 from mtl_keras import exporting
 from mtl_keras.errors import UserError, first_line
 from mtl_keras.exporting import FILES, FORMATS, PRECISIONS, ExportOptions, check
-from trainers import cli, prediction_flags
+from trainers import cli, data_flags, prediction_flags
 from trainers.run_folder import checked_out, home_of, open_run, run_of
 
 if TYPE_CHECKING:
@@ -40,8 +40,7 @@ flags.DEFINE_bool("argmax", False, "return class ids in the place of logits")
 flags.DEFINE_enum("precision", "float32", PRECISIONS, "of weights and computation")
 flags.DEFINE_bool("encoded", True, "give a SavedModel a second signature, serving_bytes, that takes JPEG and PNG files")
 flags.DEFINE_integer("measure", 50, "validation images that the drop in grader is measured on", lower_bound=1)
-flags.DEFINE_string("data_dir", None, "folder of the raw dataset, if it has moved; for --precision alone")
-flags.DEFINE_string("prepared_dir", None, "folder of prepared datasets, if it has moved; likewise")
+data_flags.define(note="; for --precision alone")
 flags.DEFINE_string("out", None, "folder to write to; the run's by default")
 
 
@@ -183,13 +182,8 @@ def measure_loss(model: "MultiTaskModel", kind: str, path: Path, options: Export
 
 def _dataset(source: str, split: str) -> Any:
     """A split of the run's dataset; None for a model file of no run, which knows of none."""
-    from mtl_keras import data
-
     run = run_of(source)
-    if run is None:
-        return None
-    config = open_run(run)[1]
-    return data.load(config.dataset, split, **{**config.source, **cli.moved_data()})
+    return data_flags.load(open_run(run)[1], split) if run else None
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from mtl_keras.data.spec import IGNORE_LABEL, DataSpec
 from mtl_keras.errors import UserError
 from mtl_keras.files import replacing
 from mtl_keras.prediction_files import depth_8_png, semseg_png
-from trainers import cli
+from trainers import cli, data_flags
 
 if TYPE_CHECKING:
     from mtl_keras.data import Dataset
@@ -171,18 +171,13 @@ def _read(problems: list[str], file: zipfile.ZipFile, kind: str, info, sample, s
 def main(arguments: list[str]) -> int | None:
     if len(arguments) != 1:
         raise UserError("give one archive, such as `python -m trainers.submission submission.zip`")
-    from mtl_keras import data
-    from trainers.config import RunConfig, checked_config
+    from trainers.config import checked_config
 
     path = Path(arguments[0])
     config = checked_config(read_json(path, "config.json"), path)
-    if FLAGS.dataset not in (None, config.dataset):
-        config = RunConfig(
-            dataset=FLAGS.dataset, prepared_dir=config.prepared_dir, skip_bad_files=config.skip_bad_files
-        )
     about = read_json(path, "metrics.json").get("about")
     split = FLAGS.split or str(about.get("split", "test") if isinstance(about, dict) else "test")
-    dataset = data.load(config.dataset, split, **{**config.source, **cli.moved_data()})
+    dataset = data_flags.load(config, split)
     problems, evaluation = check(path, dataset)
     for problem in problems:
         print(problem)
@@ -197,8 +192,6 @@ def main(arguments: list[str]) -> int | None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("dataset", None, "the dataset; that of the archive's config.json by default")
     flags.DEFINE_enum("split", None, ["train", "val", "test"], "the split; that of the archive's metrics by default")
-    flags.DEFINE_string("data_dir", None, "folder of the raw dataset")
-    flags.DEFINE_string("prepared_dir", None, "folder of prepared datasets; TFDS's by default")
+    data_flags.define(dataset="the dataset; that of the archive's config.json by default")
     cli.launch(main, takes="an archive")

@@ -1,0 +1,39 @@
+"""The flags that say where a run's data lies by now, for every command that reads it again."""
+
+from typing import TYPE_CHECKING
+
+from absl import flags
+
+from trainers import cli
+from trainers.config import RunConfig
+
+if TYPE_CHECKING:
+    from mtl_keras.data import Dataset
+
+FLAGS = flags.FLAGS
+flags.disclaim_key_flags()
+
+
+def define(dataset: str | None = None, note: str = "") -> None:
+    """Defines the flags.
+
+    Args:
+        dataset: the help of --dataset, which a command has where this is given.
+        note: what else the help of the other flags says.
+    """
+    if dataset:
+        flags.DEFINE_string("dataset", None, dataset)
+    flags.DEFINE_string("data_dir", None, f"folder of the raw dataset, if it has moved{note}")
+    flags.DEFINE_string("prepared_dir", None, f"folder of prepared datasets, if it has moved{note}")
+
+
+def load(config: RunConfig, split: str) -> "Dataset":
+    """A split of a run's dataset, or of the one that the flags name, from where they say that it lies."""
+    from mtl_keras import data
+
+    name = FLAGS["dataset"].value if "dataset" in FLAGS else None
+    if name not in (None, config.dataset):
+        config = RunConfig(dataset=name, prepared_dir=config.prepared_dir, skip_bad_files=config.skip_bad_files)
+    given = cli.given_flags(RunConfig)
+    moved = {name: given[name] for name in ("data_dir", "prepared_dir") if given.get(name, "") != ""}
+    return data.load(config.dataset, split, **{**config.source, **moved})
