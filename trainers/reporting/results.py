@@ -8,14 +8,14 @@ import dataclasses
 import math
 import re
 from collections.abc import Sequence
-from pathlib import Path, PurePath
-from typing import Any
+from pathlib import Path
 
 import safetensors
 
 from mtl_keras.errors import UserError
 from mtl_keras.files import read_values, replacing, write_json, write_text
 from trainers.config import RunConfig, read_config
+from trainers.portable import with_names_of_weights
 from trainers.run_folder import RunFolder
 from trainers.scheduling.ledger import (
     LEDGER,
@@ -167,7 +167,7 @@ def copy(study: Study, ledger: Ledger, folders: RunFolders, out: Path) -> None:
     for run in planned:
         found, where = folders.find(run.config), out / run.label
         rows = [] if found.folder is None else rows_of(found.folder)
-        new = Result(_facts(run, ledger, found.state, found.folder), portable(run.config), rows)
+        new = Result(_facts(run, ledger, found.state, found.folder), with_names_of_weights(run.config), rows)
         old = _old_copy(where)
         if old is not None and _stays(old, new, where):
             results.append(old)
@@ -208,13 +208,6 @@ def _write_copy(result: Result, where: Path, folder: RunFolder | None) -> None:
         (where / "metrics.csv").unlink(missing_ok=True)
     write_text(where / "config.json", result.config.to_json())
     write_json(where / FACTS, dataclasses.asdict(result.facts))
-
-
-def portable(config: RunConfig) -> RunConfig:
-    """A configuration without the places of the machine that it ran on."""
-    weights = {name: _portable_path(getattr(config, name)) for name in ("pretrained", "init_from")}
-    places = {name: getattr(RunConfig, name) for name in ("data_dir", "prepared_dir", "cache_dir", "runs_dir")}
-    return dataclasses.replace(config, **weights, **places)
 
 
 def default_out(runs_dir: Path) -> Path:
@@ -310,8 +303,3 @@ def machine_of(run: RunFolder) -> str | None:
         return None
     match = _MACHINE.search(run.card.read_text(encoding="utf-8"))
     return match[1] if match else None
-
-
-def _portable_path(source: str | None) -> Any:
-    """A source of weights; of a path outside of the project, its last part."""
-    return PurePath(source).name if source and PurePath(source).is_absolute() else source
