@@ -175,8 +175,14 @@ def metrics_cost(name: str, result: Result) -> str:
 
 def memory(name: str, result: Result) -> str:
     del name
-    rows = [[row["name"], f"{row['device_mib'] or row['resident_mib']:.0f}"] for row in result["rows"]]
-    return table(["", "MiB"], rows)
+    if any(row["device_mib"] for row in result["rows"]):
+        return table(["", "MiB of the device"], [[row["name"], f"{row['device_mib']:.0f}"] for row in result["rows"]])
+    rows = []
+    for row in result["rows"]:
+        built, peak = row["built_mib"], row["resident_mib"]
+        rows.append([row["name"], *(f"{mib:.0f}" for mib in (peak, built, peak - built))])
+    said = "\nBuilt: with libraries and network, before the first step; the steps' part includes compiling them.\n"
+    return table(["", "peak, MiB", "built", "the steps'"], rows) + said
 
 
 def growth(name: str, result: Result) -> str:

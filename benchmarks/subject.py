@@ -27,7 +27,12 @@ class Subject(abc.ABC):
     Args:
         settings: `arch`, `encoder`, `batch_size`, `height`, `width`, `precision`, `keep_freed_memory`, and a
             subject's own.
+
+    Attributes:
+        built_mib: the most memory of the process until it was built, libraries included.
     """
+
+    built_mib: float
 
     def __init__(self, settings: dict[str, Any]):
         self.settings = settings
@@ -327,6 +332,11 @@ def _median_seconds(work, repeats: int) -> float:
     return statistics.median(seconds)
 
 
+def peak_resident_mib() -> float:
+    """The most memory that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
 def answer(subject: Subject, message: dict[str, Any]) -> dict[str, Any]:
     """Does what a message asks, and tells the seconds it took or what was measured."""
     begin = time.perf_counter()
@@ -337,8 +347,11 @@ def answer(subject: Subject, message: dict[str, Any]) -> dict[str, Any]:
         side = MATMUL_SIDE["cpu" if subject.device_peak_mib() is None else "gpu"]
         return {"flops": 2 * side**3 / seconds}
     elif message["do"] == "memory":
-        resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        return {"resident_mib": resident, "device_mib": subject.device_peak_mib()}
+        return {
+            "built_mib": subject.built_mib,
+            "resident_mib": peak_resident_mib(),
+            "device_mib": subject.device_peak_mib(),
+        }
     return {"seconds": time.perf_counter() - begin}
 
 
@@ -350,6 +363,7 @@ def main() -> None:
         # As all commands do when they start; imported here, for it would have the others' memory kept too.
         import trainers  # noqa: F401
     subject = SUBJECTS[settings["kind"]](settings)
+    subject.built_mib = peak_resident_mib()
     print(json.dumps(subject.facts()), file=replies)
     for line in sys.stdin:
         print(json.dumps(answer(subject, json.loads(line))), file=replies)

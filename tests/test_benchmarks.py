@@ -166,6 +166,15 @@ def test_on_an_accelerator_the_table_of_steps_tells_the_peak_of_its_memory(tmp_p
     assert head.endswith("| peak MiB |") and first.endswith("| 5000 |")
 
 
+def test_the_table_of_memory_tells_what_the_steps_take_or_what_the_device_had(tmp_path):
+    row = {"name": "ours", "built_mib": 400.2, "resident_mib": 1000.4, "device_mib": None}
+    settings = json.loads((RESULTS / "memory.json").read_text(encoding="utf-8"))
+    for name, device in (("memory", None), ("memory_gpu", 5000.4)):
+        (tmp_path / f"{name}.json").write_text(json.dumps({**settings, "rows": [{**row, "device_mib": device}]}))
+    tables = [line for line in page_of(tmp_path).splitlines() if line.startswith("| ours")]
+    assert tables == ["| ours | 1000 | 400 | 600 |", "| ours | 5000 |"]
+
+
 COUNT = """
 import json, sys
 from benchmarks import compiled_step
