@@ -9,6 +9,7 @@ import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from mtl_keras.errors import UserError, first_line
 from mtl_keras.files import write_text
@@ -142,10 +143,8 @@ def locked(run: RunFolder) -> Iterator[None]:
         UserError: another process has it; or what happens within meets a full disk, say, or a file that is gone.
     """
     with open(run.lock, "a", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{run.path}: {BUSY}; wait for it, or stop it") from None
+        if not _take(file):
+            raise UserError(f"{run.path}: {BUSY}; wait for it, or stop it")
         try:
             yield
         except OSError as error:
@@ -153,3 +152,14 @@ def locked(run: RunFolder) -> Iterator[None]:
             raise UserError(
                 f"{error.filename or run.path}: {reason}; mend that, then go on with --resume={run.path}"
             ) from error
+
+
+def _take(file: IO[str]) -> bool:
+    """Locks a file for this process; False where another one keeps it."""
+    for _ in range(20):
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        # A study that only looks whether a run is taken has it for an instant.
+        time.sleep(0.01)
+    return False

@@ -1,5 +1,6 @@
 """What a machine does to a run: full disks, killed workers, files that vanish, clocks that jump, a second process."""
 
+import fcntl
 import os
 import shutil
 import signal
@@ -21,6 +22,7 @@ from mtl_keras.event_writer import EventWriter
 from tests.conftest import AS_A_USER
 from trainers.config import RunConfig
 from trainers.run_folder import RunFolder, create, locked
+from trainers.scheduling.ledger import is_locked
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +161,15 @@ def test_a_second_process_is_refused_until_the_first_is_gone(tmp_path):
         holder.send_signal(signal.SIGKILL)
     with locked(run):
         pass
+
+
+def test_a_study_that_looks_at_a_run_does_not_keep_it_from_starting(tmp_path, monkeypatch):
+    run = create(RunConfig(runs_dir=str(tmp_path)))
+    looker = open(run.lock, "a")
+    fcntl.flock(looker, fcntl.LOCK_SH)
+    monkeypatch.setattr(time, "sleep", lambda seconds: looker.close())
+    with locked(run):
+        assert looker.closed and is_locked(run.lock)
 
 
 def test_a_clock_that_jumps_back_disorders_nothing(tmp_path, monkeypatch):
