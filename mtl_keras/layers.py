@@ -163,7 +163,7 @@ class PixelNormalization(layers.Layer):
         self.output_stride = output_stride
 
     def call(self, images):
-        check_size(images.shape[1:3], self.output_stride)
+        check_images(images.shape, self.output_stride)
         dtype = "float64" if self.compute_dtype == "float64" else "float32"
         scale = ops.convert_to_tensor([1.0 / std for std in self.std], dtype=dtype)
         offset = ops.convert_to_tensor([-m / s for m, s in zip(self.mean, self.std, strict=True)], dtype=dtype)
@@ -176,8 +176,14 @@ class PixelNormalization(layers.Layer):
         return {**super().get_config(), "mean": self.mean, "std": self.std, "output_stride": self.output_stride}
 
 
-def check_size(size, multiple: int) -> None:
-    """Raises `ValueError`, naming the next size that fits, if a known height or width is not a multiple."""
+def check_images(shape, multiple: int, channels: int = 3) -> None:
+    """Raises `ValueError` for images of another number of channels, or of a known size that is no multiple.
+
+    The message names the next size that fits.
+    """
+    if shape[3] != channels:
+        raise ValueError(f"the images are {tuple(shape)}, but this model takes (batch, height, width, {channels})")
+    size = shape[1:3]
     if all(side is None or side % multiple == 0 for side in size):
         return
     height, width = (None if side is None else -(-side // multiple) * multiple for side in size)

@@ -30,11 +30,22 @@ def check_labels(labels: Any, predictions: Mapping[str, Any]) -> None:
             raise ValueError(f"labels: {task!r} is {shape} for images of {size[0]}×{size[1]} px; give {LABELS}")
 
 
+def check_alike(who: str, labels: tuple[int | None, ...], predictions: tuple[int | None, ...]) -> None:
+    """Raises `ValueError` unless there is one prediction for each label: their shapes would be broadcast."""
+    known = (pair for pair in zip(labels, predictions, strict=False) if None not in pair)
+    if len(labels) != len(predictions) or any(label != predicted for label, predicted in known):
+        raise ValueError(f"{who}: labels {tuple(labels)} and predictions {tuple(predictions)} differ in shape")
+
+
 def valid_labels(labels, num_classes: int):
     """Where a label is the id of a class, and the labels with 0 where it is not (ignore, 255, among them).
 
     Labels are (batch, height, width), and so are both results; (batch, height, width, 1) will do.
     """
+    labels = ops.convert_to_tensor(labels)
+    if keras.backend.is_float_dtype(labels.dtype):
+        # Backends cast NaN to different integers, and what lies between −1 and 0 to a class.
+        labels = ops.where(ops.logical_and(labels >= 0, labels < num_classes), labels, -1.0)
     labels = ops.cast(labels, "int32")
     if len(labels.shape) == 4:
         labels = ops.squeeze(labels, -1)
@@ -57,8 +68,19 @@ def with_channel(depth):
     return ops.expand_dims(depth, -1) if len(depth.shape) == 3 else depth
 
 
+class _LossOfBatch(keras.losses.Loss):
+    """A loss of a whole batch, which weights of samples could only scale."""
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        if sample_weight is not None:
+            raise ValueError(
+                f"{self.name}: takes no sample_weight; mark what must not count as ignore (255, or depth 0)"
+            )
+        return super().__call__(y_true, y_pred)
+
+
 @keras.saving.register_keras_serializable("mtl_keras")
-class SegmentationLoss(keras.losses.Loss):
+class SegmentationLoss(_LossOfBatch):
     """Mean cross entropy over the valid pixels of a batch (original framework's definition).
 
     Call arguments: labels (batch, height, width), integers, where what is no class, such as 255, is ignored; logits
@@ -70,6 +92,7 @@ class SegmentationLoss(keras.losses.Loss):
 
     def call(self, y_true, y_pred):
         valid, labels = valid_labels(y_true, y_pred.shape[-1])
+        check_alike(self.name, labels.shape, y_pred.shape[:-1])
         # A list of pixels: PyTorch would copy a map of them to channels first and its gradient back again.
         pixels = ops.reshape(y_pred, (-1, y_pred.shape[-1]))
         losses = ops.sparse_categorical_crossentropy(ops.reshape(labels, (-1,)), pixels, from_logits=True)
@@ -78,7 +101,7 @@ class SegmentationLoss(keras.losses.Loss):
 
 
 @keras.saving.register_keras_serializable("mtl_keras")
-class DepthLoss(keras.losses.Loss):
+class DepthLoss(_LossOfBatch):
     """Mean squared error of normalised depth (original framework's definition).
 
     The mean is taken over each image's valid pixels and then over the images that have any.
@@ -97,6 +120,7 @@ class DepthLoss(keras.losses.Loss):
     def call(self, y_true, y_pred):
         valid, depth = valid_depth(y_true)
         y_pred = with_channel(y_pred)
+        check_alike(self.name, depth.shape, y_pred.shape)
         errors = ops.where(valid, (y_pred - ops.cast(depth, y_pred.dtype)) / self.std, 0.0)
         pixels = ops.sum(ops.cast(valid, errors.dtype), axis=(1, 2, 3))
         means = ops.sum(ops.square(errors), axis=(1, 2, 3)) / ops.maximum(pixels, 1.0)

@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from mtl_keras import backend
-from mtl_keras.losses import valid_depth, valid_labels, with_channel
+from mtl_keras.losses import check_alike, valid_depth, valid_labels, with_channel
 
 # Depths are clamped to at least this before a logarithm (original framework).
 LEAST_DEPTH = 0.01
@@ -47,6 +47,7 @@ class MeanIoU(keras.metrics.Metric):
         if len(y_pred.shape) > len(labels.shape):
             is_logits = y_pred.shape[-1] != 1 or self.num_classes == 1
             y_pred = ops.argmax(y_pred, axis=-1) if is_logits else ops.squeeze(y_pred, -1)
+        check_alike(self.name, labels.shape, y_pred.shape)
         predicted = ops.cast(y_pred, "int32")
         is_class = ops.logical_and(predicted >= 0, predicted < self.num_classes)
         cells = labels * (self.num_classes + 1) + ops.where(is_class, predicted, self.num_classes)
@@ -98,8 +99,8 @@ class SILogRMSE(keras.metrics.Metric):
     def __init__(self, depth_range: tuple[float, float] | None = None, name: str = "silog", **kwargs):
         super().__init__(name=name, **{"dtype": "float32", **kwargs})
         self.depth_range = depth_range
-        self.total = self.add_variable((), "zeros", name="total")
-        self.images = self.add_variable((), "zeros", name="images")
+        self.total = self.add_variable((), "zeros", dtype="float32", name="total")
+        self.images = self.add_variable((), "zeros", dtype="float32", name="images")
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         """Adds true and predicted depth, (batch, height, width, 1) in metres, where a true 0 is invalid."""
@@ -109,6 +110,7 @@ class SILogRMSE(keras.metrics.Metric):
             y_pred = ops.clip(y_pred, *self.depth_range)
         valid, depth = valid_depth(y_true)
         y_pred = with_channel(y_pred)
+        check_alike(self.name, depth.shape, y_pred.shape)
         pixels = ops.sum(ops.cast(valid, "float32"), axis=(1, 2, 3), keepdims=True)
         errors = _log(y_pred) - _log(depth)
         # Two passes: mean(d²) − mean(d)² loses all its digits in float32 where the mean is large. What rounding

@@ -24,7 +24,7 @@ from mtl_keras.errors import UserError
 from mtl_keras.files import as_tuples
 from mtl_keras.inference import Options, Prediction, predict_images
 from mtl_keras.layer_calls import LayerCalls
-from mtl_keras.layers import PixelNormalization, check_size
+from mtl_keras.layers import PixelNormalization, check_images
 from mtl_keras.losses import TASKS, DepthLoss, SegmentationLoss, check_labels, valid_depth, valid_labels
 from mtl_keras.metrics import MeanIoU, SILogRMSE, grader
 
@@ -46,16 +46,18 @@ class MultiTaskModel(keras.Model):
     """
 
     def __init__(self, inputs, outputs, name=None, *, spec: DataSpec | None = None, architecture=None, **kwargs):
-        super().__init__(inputs=inputs, outputs=outputs, name=name, **kwargs)
+        if not isinstance(outputs, Mapping) or not set(TASKS) <= set(outputs):
+            raise ValueError(f"outputs: give a dict with predictions of {' and '.join(TASKS)}")
         if spec is None:
             spec, architecture = _facts_of(outputs)
-        if outputs["semseg"].shape[-1] != spec.num_classes:
-            channels = outputs["semseg"].shape[-1]
-            raise ValueError(f"semseg: {channels} channels for the {spec.num_classes} classes of spec '{spec.name}'")
+        _check_outputs(outputs, spec)
+        super().__init__(inputs=inputs, outputs=outputs, name=name, **kwargs)
         self.spec = spec
         self.architecture = dict(architecture or {})
         self.task_losses, self.task_weights = self._default_losses(), dict.fromkeys(TASKS, 0.5)
         self.task_loss_means = {task: keras.metrics.Mean(name=f"{task}_loss", dtype="float32") for task in TASKS}
+        # Of regularizers, and of what layers add.
+        self.added_loss_mean = keras.metrics.Mean(name="added_loss", dtype="float32")
         self.miou = MeanIoU(spec.num_classes)
         self.silog = SILogRMSE(spec.depth_range)
 
@@ -123,6 +125,8 @@ class MultiTaskModel(keras.Model):
                 )
             self.task_loss_means[task].update_state(loss, weights[task])
             total = total + self.task_weights[task] * share_of_batch(loss, weights[task])
+        if self.losses:
+            self.added_loss_mean.update_state(sum(ops.sum(loss) for loss in self.losses))
         return total + sum(self._aggregate_additional_loss(loss) for loss in self.losses)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
@@ -133,13 +137,14 @@ class MultiTaskModel(keras.Model):
     def get_metrics_result(self):
         results = self._metric_results()
         loss = sum(self.task_weights[task] * results[f"{task}_loss"] for task in TASKS)
-        return {"loss": sum(self.losses, loss), **results}
+        return {"loss": loss + results.pop("added_loss"), **results}
 
     @functools.cached_property
     def _metric_results(self):
         """A function that gives what the metrics have come to; asked for between steps, too."""
         metrics = {
             **{f"{task}_loss": mean for task, mean in self.task_loss_means.items()},
+            "added_loss": self.added_loss_mean,
             "miou": self.miou,
             "silog": self.silog,
         }
@@ -216,8 +221,8 @@ class MultiTaskModel(keras.Model):
 
     @property
     def metrics_names(self):
-        """As Keras', and the grader, which is made of two of them."""
-        return [*super().metrics_names, "grader"]
+        """The names in the logs; the grader is made of two of the metrics."""
+        return [name for name in super().metrics_names if name != self.added_loss_mean.name] + ["grader"]
 
     @property
     def output_stride(self) -> int:
@@ -244,7 +249,7 @@ class MultiTaskModel(keras.Model):
     def _check_size(self, images):
         """Raises `ValueError` for an array of images that the network cannot take: a graph of any size would not."""
         if len(getattr(images, "shape", ())) == 4:
-            check_size(images.shape[1:3], self.output_stride)
+            check_images(images.shape, self.output_stride, self.inputs[0].shape[-1])
 
     def _clamped(self, predictions):
         for name in self.predictions_of("depth"):
@@ -274,10 +279,12 @@ class MultiTaskModel(keras.Model):
         """As `keras.Model.export`. A SavedModel takes images of any size under TensorFlow, and of one under JAX.
 
         Raises:
-            UserError: PyTorch makes no SavedModel, and JAX none of images of any size.
+            UserError: PyTorch makes no SavedModel, JAX none of images of any size, and Keras no ONNX or OpenVINO file
+                of them; `mtl_keras.exporting.write` does.
         """
-        if format == "tf_saved_model" and (reason := _no_saved_model(input_signature or self.inputs)):
-            raise UserError(f"export: {reason}, or save the model and run: python -m trainers.export FILE.keras")
+        if reason := _no_export(format, input_signature or self.inputs):
+            command = f"python -m trainers.export FILE.keras --format={format.removeprefix('tf_')}"
+            raise UserError(f"export: {reason}, or save the model and run: {command}")
         return super().export(filepath, format, *arguments, input_signature=input_signature, **options)
 
     def predictions_of(self, task: str) -> list[str]:
@@ -318,6 +325,22 @@ class MultiTaskModel(keras.Model):
         return model
 
 
+def _check_outputs(outputs, spec: DataSpec) -> None:
+    """Raises `ValueError` for an output of no task, or of other channels than its task has."""
+    if not isinstance(spec, DataSpec):
+        raise ValueError(f"spec: {spec!r} is no DataSpec; give that of the dataset")
+    for name, output in outputs.items():
+        task, channels = name.split("_")[0], output.shape[-1]
+        if task not in TASKS:
+            raise ValueError(
+                f"outputs: '{name}' is of no task; name it {' or '.join(TASKS)}, or {TASKS[0]}_{name}, say"
+            )
+        if task == "semseg" and channels != spec.num_classes:
+            raise ValueError(f"{name}: {channels} channels for the {spec.num_classes} classes of spec '{spec.name}'")
+        if task == "depth" and channels != 1:
+            raise ValueError(f"{name}: {channels} channels for depth, which has one")
+
+
 def _facts_of(outputs) -> tuple[DataSpec, dict]:
     """The spec and the architecture of the model that outputs were cloned from."""
     facts = getattr(outputs["semseg"], "facts_of_model", None)
@@ -326,13 +349,15 @@ def _facts_of(outputs) -> tuple[DataSpec, dict]:
     return facts
 
 
-def _no_saved_model(signature) -> str:
-    """Why the backend makes no SavedModel of inputs like these, and the way out; "" if it makes one."""
-    if keras.backend.backend() == "torch":
+def _no_export(format: str, signature) -> str:
+    """Why there is no such export of inputs like these, and the way out; "" if there is one."""
+    backend = keras.backend.backend()
+    if format == "tf_saved_model" and backend == "torch":
         return "PyTorch makes no SavedModel; load the model under TensorFlow"
     free = any(side is None for given in keras.tree.flatten(signature) for side in given.shape[1:])
-    if keras.backend.backend() == "jax" and free:
-        return 'JAX traces one size; give it, as input_signature=[keras.InputSpec("float32", (None, 512, 1024, 3))]'
+    if free and (format in ("onnx", "openvino") or format == "tf_saved_model" and backend == "jax"):
+        given = 'input_signature=[keras.InputSpec("float32", (None, 512, 1024, 3))]'
+        return f"{'JAX' if format == 'tf_saved_model' else 'Keras'} traces one size for it; give it, as {given}"
     return ""
 
 

@@ -134,8 +134,8 @@ def test_every_module_imports_without_tensorflow():
 
 @pytest.mark.parametrize("backend", sorted({*BACKENDS} - {keras.backend.backend()}))
 def test_parts_keep_their_promises_on_the_other_backends(backend):
-    parts = [f"tests/{part}.py" for part in ("test_layers", "test_losses", "test_metrics", "test_optimizers")]
-    parts.append("tests/data/test_feeding.py")
+    names = ("test_layers", "test_losses", "test_metrics", "test_optimizers", "test_own_networks")
+    parts = [*(f"tests/{name}.py" for name in names), "tests/data/test_feeding.py"]
     command = [sys.executable, "-m", "pytest", "-q", "-x", *parts]
     environment = {**os.environ, "KERAS_BACKEND": backend}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)

@@ -163,3 +163,24 @@ def test_labels_that_are_not_both_tasks_are_refused(change, message):
     x, y = harness.images(2, 32, 48), harness.labels(2, 32, 48, num_classes=4)
     with pytest.raises(ValueError, match=message):
         model.fit(x, change(y), verbose=0)
+
+
+def test_labels_that_are_no_whole_number_of_a_class_are_ignored():
+    labels, logits = np.array([[[1.0, np.nan, -0.5, np.inf]]], "float32"), np.zeros((1, 1, 4, 3), "float32")
+    logits[..., 2] = 5
+    expected = cross_entropy(np.array([[[1]]]), logits[:, :, :1])
+    assert float(SegmentationLoss()(labels, logits)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_weights_of_samples_are_refused():
+    labels, predictions = example()
+    for task, loss in (("semseg", SegmentationLoss()), ("depth", DepthLoss())):
+        with pytest.raises(ValueError, match=f"{task}_loss: takes no sample_weight; mark what must not count"):
+            loss(labels[task], predictions[task], sample_weight=np.ones(3))
+
+
+def test_predictions_are_not_spread_over_labels():
+    labels, predictions = example()
+    for task, loss in (("semseg", SegmentationLoss()), ("depth", DepthLoss())):
+        with pytest.raises(ValueError, match=rf"{task}_loss: labels \(3, .* and predictions \(1, .* differ in shape"):
+            loss(labels[task], predictions[task][:1])

@@ -261,3 +261,28 @@ def test_config_round_trip_and_reset(metric):
     assert float(copy.result()) == float(metric.result())
     copy.reset_state()
     assert float(copy.result()) == pytest.approx(fresh, nan_ok=True)
+
+
+def test_predictions_are_not_spread_over_labels():
+    ones = np.ones((4, 8, 8), "float32")
+    for metric, labels, predictions in (
+        (MeanIoU(3), ones, np.ones((1, 8, 8, 3), "float32")),
+        (MeanIoU(3), ones, ones[:1]),
+        (MeanIoU(3), ones[0, ..., None], np.ones((8, 8, 3), "float32")),
+        (SILogRMSE(), ones[..., None], ones[:1, ..., None]),
+        (SILogRMSE(), ones[..., None], np.ones((4, 8, 8, 2), "float32")),
+    ):
+        with pytest.raises(ValueError, match=rf"{metric.name}: labels \(.*\) and predictions \(.*\) differ in shape"):
+            metric.update_state(labels, predictions)
+
+
+def test_the_default_float_is_not_the_metrics():
+    before = keras.config.floatx()
+    try:
+        keras.config.set_floatx("float64")
+        metric = SILogRMSE()
+    finally:
+        keras.config.set_floatx(before)
+    depth = np.full((1, 2, 2, 1), 5.0, "float32")
+    metric.update_state(depth, depth)
+    assert float(metric.result()) == 0 and all(variable.dtype == "float32" for variable in metric.variables)

@@ -1,6 +1,7 @@
 """`build`: one call for every model that the zoo can name."""
 
 import importlib
+import numbers
 import pkgutil
 from collections.abc import Callable, Iterable, Sequence
 
@@ -67,11 +68,18 @@ def build(
         UserError: for a name that is unknown, a dilation that cannot be built, a number of classes that is not the
             spec's, or weights that are not to be had or do not fit.
     """
+    if keras.config.image_data_format() != "channels_last":
+        raise UserError(
+            "image_data_format: channels_first cannot be built; call "
+            'keras.config.set_image_data_format("channels_last") before'
+        )
     functions = topologies()
     if arch not in functions:
         raise UserError(f"arch: '{arch}' is unknown; use one of {', '.join(functions)}")
     dilation = checked_dilation(dilation)
     spec = checked_spec(num_classes, spec, MINISCAPES)
+    if not isinstance(aspp_rates, Iterable):
+        raise UserError(f"aspp_rates: {aspp_rates!r} is one rate; give three, such as (3, 6, 9)")
     heads = Heads(spec, aspp=aspp, skip=skip, aspp_rates=tuple(aspp_rates))
     stride = output_stride(dilation)
 
@@ -88,7 +96,8 @@ def build(
 
 def checked_spec(num_classes: int | None, spec: DataSpec | None, default: DataSpec) -> DataSpec:
     """The spec that was asked for, by itself or by its number of classes; raises `UserError` where these do not fit."""
-    if num_classes is not None and (not isinstance(num_classes, int) or not 1 <= num_classes <= IGNORE_LABEL):
+    is_count = isinstance(num_classes, numbers.Integral) and not isinstance(num_classes, bool)
+    if num_classes is not None and not (is_count and 1 <= num_classes <= IGNORE_LABEL):
         raise UserError(f"num_classes: {num_classes!r} is no number of classes; give 1 to {IGNORE_LABEL}")
     if not isinstance(spec, DataSpec | None):
         raise UserError(f"spec: {spec!r} is no DataSpec; give one, such as a dataset's, data.load(NAME, SPLIT).spec")
@@ -96,15 +105,16 @@ def checked_spec(num_classes: int | None, spec: DataSpec | None, default: DataSp
         raise UserError(
             f"num_classes: {num_classes} is not the {spec.num_classes} of spec '{spec.name}'; leave one of them out"
         )
-    return spec or (default if num_classes in (None, default.num_classes) else numbered_classes(num_classes))
+    return spec or (default if num_classes in (None, default.num_classes) else numbered_classes(int(num_classes)))
 
 
 def checked_dilation(dilation: Sequence[bool]) -> tuple[bool, bool, bool]:
     """The flags as a tuple; raises `UserError` unless a dilated stage is followed by dilated ones."""
-    flags = tuple(bool(flag) for flag in (dilation if isinstance(dilation, Iterable) else [dilation]))
-    if len(flags) != 3 or sorted(flags) != list(flags):
+    flags = tuple(dilation) if isinstance(dilation, Iterable) else (dilation,)
+    # Anything else would be true: a rate of 1, where 2 is dilated, or "False".
+    if len(flags) != 3 or any(flag not in (False, True) for flag in flags) or sorted(flags) != list(flags):
         raise UserError(
             f"dilation: {','.join(map(str, flags))} cannot be built; give a flag for layer2, layer3 and layer4, "
             "such as (False, False, True), with every stage after a dilated one dilated too"
         )
-    return flags
+    return bool(flags[0]), bool(flags[1]), bool(flags[2])

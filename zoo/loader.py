@@ -43,9 +43,11 @@ def load(
 
 def _load(path: Path) -> MultiTaskModel:
     if not path.exists() and str(path) in PRESETS:
+        preset = PRESETS[str(path)]
+        arguments = ", ".join(f"{name}={value!r}" for name, value in preset.arguments.items())
         raise UserError(
-            f"preset '{path}': no weights of it are published; train it with `python -m trainers.fit "
-            f"{PRESETS[str(path)].flags}`, or build it untrained with zoo.build"
+            f"preset '{path}': no weights of it are published; train it with `python -m trainers.fit {preset.flags}`, "
+            f"or build it untrained: zoo.build({arguments})"
         )
     if path.is_dir():
         path = _of_run(path)

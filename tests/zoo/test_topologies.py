@@ -1,5 +1,7 @@
 """Every topology through the harness. The parameter counts are the report's "Model Size" column."""
 
+import keras
+import numpy as np
 import pytest
 
 import zoo
@@ -44,6 +46,10 @@ def test_the_harness_has_every_topology():
         ({"dilation": (True, False, True)}, "dilation: True,False,True cannot be built"),
         ({"dilation": (True,)}, "dilation: True cannot be built"),
         ({"dilation": True}, "dilation: True cannot be built"),
+        ({"dilation": (1, 1, 2)}, "dilation: 1,1,2 cannot be built"),
+        ({"dilation": ("False", "False", "True")}, "dilation: False,False,True cannot be built"),
+        ({"aspp_rates": 6}, r"aspp_rates: 6 is one rate; give three, such as \(3, 6, 9\)"),
+        ({"num_classes": True}, "num_classes: True is no number of classes; give 1 to 255"),
         ({"spec": "cityscapes"}, "spec: 'cityscapes' is no DataSpec"),
     ],
 )
@@ -66,3 +72,22 @@ def test_a_number_of_classes_that_is_not_the_specs_is_refused():
     with pytest.raises(UserError, match=message):
         zoo.build("joint", num_classes=7, spec=MINISCAPES)
     assert zoo.build("joint", encoder="resnet18", num_classes=19, spec=MINISCAPES).spec == MINISCAPES
+
+
+def test_numbers_of_numpy_are_numbers_of_classes():
+    assert zoo.build("joint", encoder="resnet18", num_classes=np.int64(4)).spec.num_classes == 4
+
+
+def test_images_in_channels_first_are_refused():
+    keras.config.set_image_data_format("channels_first")
+    try:
+        with pytest.raises(UserError, match="image_data_format: channels_first cannot be built; call keras.config"):
+            zoo.build("joint", encoder="resnet18")
+    finally:
+        keras.config.set_image_data_format("channels_last")
+
+
+def test_a_preset_without_weights_says_how_to_build_it():
+    call = r"zoo.build\(arch='branched', encoder='resnet34'\)"
+    with pytest.raises(UserError, match=f"preset 'branched_resnet34': no weights .*, or build it untrained: {call}"):
+        zoo.load("branched_resnet34")

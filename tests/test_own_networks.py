@@ -1,0 +1,108 @@
+"""Networks of users' own: what their layers add to the loss counts, and what cannot be trained is refused."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from mtl_keras import MultiTaskModel
+from tests import harness
+
+SIZE = (32, 48)
+
+
+class Added(layers.Layer):
+    """Adds the mean square of what goes through it to the loss."""
+
+    def call(self, inputs):
+        self.add_loss(3.0 * keras.ops.mean(keras.ops.square(inputs)))
+        return inputs
+
+
+def network(*, added=None, **options) -> MultiTaskModel:
+    image = keras.Input((None, None, 3), name="image")
+    features = layers.Conv2D(8, 3, padding="same", name="conv", **options)(layers.Rescaling(1 / 255)(image))
+    if added:
+        features = added(features)
+    outputs = {name: layers.Conv2D(width, 1, name=name)(features) for name, width in (("semseg", 4), ("depth", 1))}
+    return MultiTaskModel(image, outputs, spec=harness.spec())
+
+
+def mean_square(model: MultiTaskModel, images) -> np.ndarray:
+    """The mean over everything but the batch of the squared features of the first convolution."""
+    features = keras.Model(model.inputs, model.get_layer("conv").output).predict(images, verbose=0)
+    return np.mean(np.square(features, dtype="float64"), axis=(1, 2, 3))
+
+
+@pytest.mark.parametrize("kind", ["of a kernel", "of an activity", "of a layer"])
+def test_what_layers_add_to_the_loss_is_in_the_logs(kind):
+    options = {
+        "of a kernel": {"kernel_regularizer": keras.regularizers.L2(0.5)},
+        "of an activity": {"activity_regularizer": keras.regularizers.L2(0.5)},
+        "of a layer": {"added": Added()},
+    }[kind]
+    model, x, y = network(**options), harness.images(4, *SIZE), harness.labels(4, *SIZE, num_classes=4)
+    model.compile(keras.optimizers.SGD(0.0))
+    squares, kernel = mean_square(model, x), keras.ops.convert_to_numpy(model.get_layer("conv").kernel)
+    added = {
+        "of a kernel": 0.5 * np.sum(np.square(kernel)),
+        "of an activity": 0.5 * 8 * SIZE[0] * SIZE[1] * squares.mean(),
+        "of a layer": 3.0 * squares.mean(),
+    }[kind]
+    logs = model.fit(x, y, batch_size=2, validation_data=(x, y), validation_batch_size=2, verbose=0).history
+    assert set(logs) == harness.LOGS | {f"val_{name}" for name in harness.LOGS}
+    for prefix in ("", "val_"):
+        tasks = 0.5 * logs[f"{prefix}semseg_loss"][0] + 0.5 * logs[f"{prefix}depth_loss"][0]
+        assert logs[f"{prefix}loss"][0] - tasks == pytest.approx(added, rel=1e-4, abs=1e-5)
+    assert len(model.evaluate(x, y, verbose=0)) == len(model.metrics_names)
+
+
+def test_without_them_the_loss_is_the_tasks_own():
+    model, x, y = network(), harness.images(2, *SIZE), harness.labels(2, *SIZE, num_classes=4)
+    model.compile()
+    logs = model.evaluate(x, y, verbose=0, return_dict=True)
+    assert logs["loss"] == pytest.approx(0.5 * logs["semseg_loss"] + 0.5 * logs["depth_loss"], rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("channels", "message"),
+    [
+        ({"semseg": 4}, "outputs: give a dict with predictions of semseg and depth"),
+        ({"semseg": 4, "depth": 2}, "depth: 2 channels for depth, which has one"),
+        ({"semseg": 4, "depth": 1, "semseg_initial": 2}, "semseg_initial: 2 channels for the 4 classes of spec 'test'"),
+        ({"semseg": 4, "depth": 1, "normals": 3}, "outputs: 'normals' is of no task; name it semseg or depth"),
+    ],
+)
+def test_outputs_that_cannot_be_trained_are_refused(channels, message):
+    image = keras.Input((None, None, 3))
+    outputs = {name: layers.Conv2D(width, 1)(image) for name, width in channels.items()}
+    with pytest.raises(ValueError, match=message):
+        MultiTaskModel(image, outputs, spec=harness.spec())
+
+
+def test_a_list_of_outputs_and_a_spec_that_is_none_are_refused():
+    image = keras.Input((None, None, 3))
+    outputs = {"semseg": layers.Conv2D(4, 1)(image), "depth": layers.Conv2D(1, 1)(image)}
+    with pytest.raises(ValueError, match="outputs: give a dict"):
+        MultiTaskModel(image, list(outputs.values()), spec=harness.spec())
+    with pytest.raises(ValueError, match="spec: 4 is no DataSpec"):
+        MultiTaskModel(image, outputs, spec=4)
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_images_of_other_channels_are_refused(channels):
+    model = harness.tiny_model()
+    images = np.zeros((1, *SIZE, channels), "uint8")
+    with pytest.raises(ValueError, match=rf"the images are \(1, 32, 48, {channels}\), but this model takes .*, 3\)"):
+        model.predict(images, verbose=0)
+    with pytest.raises(ValueError, match="but this model takes"):
+        model.predict(np.zeros((1, 3, *SIZE), "uint8"), verbose=0)
+
+
+@pytest.mark.parametrize("format", ["onnx", "openvino"])
+def test_an_export_of_any_size_that_keras_cannot_make_names_the_way_out(format, tmp_path):
+    with pytest.raises(
+        ValueError, match=f"traces one size for it; give it, .*trainers.export FILE.keras --format={format}"
+    ):
+        harness.tiny_model().export(tmp_path / "model", format=format)
+    assert not any(tmp_path.iterdir())
