@@ -357,14 +357,18 @@ def _no_export(format: str, signature) -> str:
     free = any(side is None for given in keras.tree.flatten(signature) for side in given.shape[1:])
     if free and (format in ("onnx", "openvino") or format == "tf_saved_model" and backend == "jax"):
         given = 'input_signature=[keras.InputSpec("float32", (None, 512, 1024, 3))]'
-        return f"{'JAX' if format == 'tf_saved_model' else 'Keras'} traces one size for it; give it, as {given}"
+        return f"{'JAX' if format == 'tf_saved_model' else 'Keras'} traces one size; give it, as {given}"
     return ""
 
 
 def _steps(data, steps: int | None) -> int | None:
     """How many batches to ask for: one epoch's of a dataset whose batches go on without end."""
     endless = isinstance(data, keras.utils.PyDataset) and data.num_batches is None
-    return len(data) if steps is None and endless else steps
+    if steps is not None or not endless:
+        return steps
+    if not hasattr(data, "__len__"):
+        raise ValueError(f"steps: the batches of {type(data).__name__} have no end; say how many to take")
+    return len(data)
 
 
 def _label_weights(labels, num_classes: int):
