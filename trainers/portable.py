@@ -12,7 +12,7 @@ _FOLDERS = ("data_dir", "prepared_dir", "cache_dir", "runs_dir")
 
 def without_places(config: RunConfig) -> RunConfig:
     """A configuration without folders and files: they are of one machine, and a stranger's must not lead anywhere."""
-    is_published = config.pretrained == "imagenet" or (config.pretrained or "").startswith(("timm/", "keras_hub/"))
+    is_published = re.fullmatch(r"imagenet|(timm|keras_hub)/[\w.@-]+", config.pretrained or "")
     pretrained = config.pretrained if is_published else None
     return dataclasses.replace(_without_folders(config), pretrained=pretrained, init_from=None)
 
