@@ -125,9 +125,10 @@ class MultiTaskModel(keras.Model):
                 )
             self.task_loss_means[task].update_state(loss, weights[task])
             total = total + self.task_weights[task] * share_of_batch(loss, weights[task])
-        if self.losses:
-            self.added_loss_mean.update_state(sum(ops.sum(loss) for loss in self.losses))
-        return total + sum(self._aggregate_additional_loss(loss) for loss in self.losses)
+        # Asked for once: Keras goes through all layers for them.
+        if added := self.losses:
+            self.added_loss_mean.update_state(sum(ops.sum(loss) for loss in added))
+        return total + sum(self._aggregate_additional_loss(loss) for loss in added)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         self.miou.update_state(y["semseg"], y_pred["semseg"])

@@ -104,3 +104,17 @@ def test_an_export_of_any_size_that_keras_cannot_make_names_the_way_out(format, 
     with pytest.raises(ValueError, match=f"traces one size; give it, .*trainers.export FILE.keras --format={format}"):
         harness.tiny_model().export(tmp_path / "model", format=format)
     assert not any(tmp_path.iterdir())
+
+
+def test_batches_without_end_or_number_need_a_number_of_steps():
+    class Endless(keras.utils.PyDataset):
+        num_batches = None
+
+        def __getitem__(self, index):
+            return harness.images(2, *SIZE), harness.labels(2, *SIZE, num_classes=4)
+
+    model = harness.tiny_model()
+    model.compile()
+    with pytest.raises(ValueError, match="steps: the batches of Endless have no end; say how many to take"):
+        model.fit(Endless(), verbose=0)
+    assert model.evaluate(Endless(), steps=1, verbose=0, return_dict=True)["loss"] > 0

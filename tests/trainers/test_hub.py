@@ -104,14 +104,11 @@ def test_a_hub_that_refuses_is_one_line(run):
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("name", ["imagenet", "timm/resnet18.a1_in1k", "keras_hub/resnet_18_imagenet"])
+@pytest.mark.parametrize(
+    "name", ["imagenet", "timm/resnet18.a1_in1k", "timm/resnet34.tv_in1k", "keras_hub/resnet_18_imagenet"]
+)
 def test_published_weights_keep_their_names_and_files_do_not(name):
     assert without_places(RunConfig(pretrained=name)).pretrained == name
-    for path in (f"./{name}", "imagenet-weights/mine.pth"):
+    others = ("imagenet-weights/mine.pth", "keras_hub//etc/weights", "keras_hub/hf://someone/model", "timm/../secret")
+    for path in (f"./{name}", *others):
         assert without_places(RunConfig(pretrained=path)).pretrained is None
-
-
-@pytest.mark.parametrize("source", ["keras_hub//etc/weights", "keras_hub/hf://someone/model", "timm/../secret"])
-def test_a_strangers_configuration_names_no_weights_but_published_ones(source):
-    assert without_places(RunConfig(pretrained=source)).pretrained is None
-    assert without_places(RunConfig(pretrained="timm/resnet34.tv_in1k")).pretrained == "timm/resnet34.tv_in1k"
