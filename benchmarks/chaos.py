@@ -246,7 +246,7 @@ def compare(run: RunFolder, whole: RunFolder, epochs: int, outcome: Outcome) -> 
     ]
     _compare_events(run, whole, outcome)
     leftovers = [path.name for path in run.path.rglob(".*") if path.is_file()]
-    if len(leftovers) > 2 * sum(outcome.kills.values()):
+    if leftovers:
         outcome.differences.append(f"files under way lie about: {', '.join(leftovers[:4])} …")
 
 

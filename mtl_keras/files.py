@@ -3,6 +3,8 @@
 import contextlib
 import json
 import os
+import re
+import secrets
 import tempfile
 import tomllib
 import zipfile
@@ -15,9 +17,7 @@ from mtl_keras.errors import UserError, on_one_line
 # Weights hardly shrink: who claims to unpack to more than this times an archive's size means harm.
 _MOST_UNPACKED = 20
 
-# It can be read by setting it alone.
-_UMASK = os.umask(0o022)
-os.umask(_UMASK)
+_HALF_WRITTEN = re.compile(r"\..{1,16}-[0-9a-f]{8}(\.\w+)?")
 
 
 @contextlib.contextmanager
@@ -35,17 +35,22 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     with contextlib.suppress(FileNotFoundError):
         path.lstat()
     # Of a long name only the beginning, for the temporary one must be no longer.
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem[:16]}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.stem[:16]}-{secrets.token_hex(4)}{path.suffix}")
+    temporary.touch(exist_ok=False)
     try:
         yield temporary
         _flush_to_disk(temporary)
-        temporary.chmod(0o666 & ~_UMASK)
         temporary.replace(path)
         _flush_to_disk(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_half_written(folder: str | os.PathLike) -> None:
+    """Removes what `replacing` left in a folder when its process was killed; nobody else may be writing there."""
+    for path in Path(folder).glob(".*"):
+        if _HALF_WRITTEN.fullmatch(path.name) and path.is_file():
+            path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

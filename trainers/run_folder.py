@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from mtl_keras.errors import UserError, first_line
-from mtl_keras.files import write_text
+from mtl_keras.files import remove_half_written, write_text
 from trainers.config import PLACES, RunConfig, read_config
 
 # What a second process of a run is told; a study's queue knows it by these words.
@@ -137,7 +137,7 @@ def checked_out(folder: Path, flag: str = "out") -> Path:
 
 @contextlib.contextmanager
 def locked(run: RunFolder) -> Iterator[None]:
-    """Holds a run for this process; a killed process lets go by itself.
+    """Holds a run for this process, and clears away what a killed one was writing; a killed one lets go by itself.
 
     Raises:
         UserError: another process has it; or what happens within meets a full disk, say, or a file that is gone.
@@ -146,6 +146,8 @@ def locked(run: RunFolder) -> Iterator[None]:
         if not _take(file):
             raise UserError(f"{run.path}: {BUSY}; wait for it, or stop it")
         try:
+            for folder in (run.path, run.checkpoints, run.pictures):
+                remove_half_written(folder)
             yield
         except OSError as error:
             reason = error.strerror or first_line(error)

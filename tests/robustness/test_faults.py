@@ -163,6 +163,16 @@ def test_a_second_process_is_refused_until_the_first_is_gone(tmp_path):
         pass
 
 
+def test_what_a_killed_process_was_writing_is_cleared_away_by_who_has_the_run_next(tmp_path):
+    run = create(RunConfig(runs_dir=str(tmp_path)))
+    run.checkpoints.mkdir()
+    half = [run.path / ".metrics-0a1b2c3d.csv", run.checkpoints / ".step-0000000008--0a1b2c3d.safetensors"]
+    for path in (*half, run.best):
+        path.touch()
+    with locked(run):
+        assert run.best.exists() and not any(path.exists() for path in half)
+
+
 def test_a_study_that_looks_at_a_run_does_not_keep_it_from_starting(tmp_path, monkeypatch):
     run = create(RunConfig(runs_dir=str(tmp_path)))
     looker = open(run.lock, "a")
