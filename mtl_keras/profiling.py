@@ -41,15 +41,16 @@ class Trace(keras.callbacks.Callback):
         if self._stop and self._done == self._warm_up + self.steps:
             # Wait for the device, or its last steps would be missing.
             numbers(logs)
-            self._end()
+            self.close()
 
     def on_test_begin(self, logs=None):
-        self._end()
+        self.close()
 
     def on_epoch_end(self, epoch, logs=None):
-        self._end()
+        self.close()
 
-    def _end(self) -> None:
+    def close(self) -> None:
+        """Ends a recording that is under way, as one is where training fails in it."""
         if self._stop:
             self._stop()
             self._stop, self._finished = None, True

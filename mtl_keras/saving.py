@@ -142,7 +142,8 @@ class Stopped(BaseException):
 class StopOnSignal(keras.callbacks.Callback):
     """Saves the state and raises `Stopped` at the next step after SIGTERM or SIGINT; a second signal kills at once.
 
-    Before the first step is done there is nothing to save: until then signals do what they did before.
+    Before the first step is done there is nothing to save: until then signals do what they did before. One that comes
+    after the last is passed on to who had them.
 
     Args:
         last: what saves.
@@ -153,7 +154,7 @@ class StopOnSignal(keras.callbacks.Callback):
     def __init__(self, last: LastState):
         super().__init__()
         self.last = last
-        self._asked = False
+        self._asked: int | None = None
         self._before: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
 
     def on_train_batch_end(self, batch, logs=None):
@@ -173,17 +174,21 @@ class StopOnSignal(keras.callbacks.Callback):
         self._stop_if_asked()
 
     def restore(self) -> None:
-        """Gives the signals back to who had them before."""
+        """Gives the signals back to who had them before, with one that nothing was done about."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
+        unheard, self._asked = self._asked, None
+        if unheard:
+            signal.raise_signal(unheard)
 
     def _ask(self, number, frame) -> None:
         del frame
-        self._asked = True
+        self._asked = number
         signal.signal(number, signal.SIG_DFL)
 
     def _stop_if_asked(self) -> None:
         if self._asked:
             self.last.wait()
+            self._asked = None
             raise Stopped

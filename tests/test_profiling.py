@@ -28,3 +28,22 @@ def test_as_many_steps_are_traced_as_were_asked_for_after_the_first_ones(tmp_pat
     # A call is two events, one within the other.
     assert names.count("PjitFunction(train_step)") == 2 * traced
     assert "PjitFunction(test_step)" not in names
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="of two recordings at once only JAX complains")
+def test_where_training_fails_within_a_recording_another_one_can_begin(tmp_path):
+    class Fails(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 6:
+                raise ZeroDivisionError
+
+    model = harness.tiny_model()
+    model.compile("adam")
+    x, y = harness.images(20, 32, 32), harness.labels(20, 32, 32, num_classes=4)
+    for again in ("first", "second"):
+        trace = Trace(tmp_path / again, steps=4)
+        with pytest.raises(ZeroDivisionError):
+            model.fit(x, y, batch_size=2, verbose=0, callbacks=[trace, Fails()])
+        trace.close()
+        trace.close()
+        assert list((tmp_path / again).rglob("*.xplane.pb"))

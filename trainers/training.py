@@ -137,8 +137,9 @@ def _train(session: Session, run: RunFolder, state: SavedState | None, rollbacks
         watch = faults.LossWatch(clock)
         progress = _progress(session, step, watch)
         watches = [clock, callbacks.NearDevice(), watch, *_skipped(session, clock), progress]
+        traces = [Trace(run.tensorboard, config.profile)] if config.profile else []
         # The best weights come after the pictures and the table: once they are kept, the epoch is.
-        records = [*_records(session, run, clock, writer), best, *_averaged(config), *_traced(config, run)]
+        records = [*_records(session, run, clock, writer), best, *_averaged(config), *traces]
         try:
             session.fit(step, [*watches, *records, last, stop])
             last.wait()
@@ -149,9 +150,11 @@ def _train(session: Session, run: RunFolder, state: SavedState | None, rollbacks
             console.print(f"stopped after step {clock.step}; go on with --resume {run.path}")
             sys.exit(EXIT_STOPPED)
         finally:
+            for trace in traces:
+                trace.close()
             progress.close()
-            stop.restore()
             session.splits.train.close()
+            stop.restore()
     if backend.process_count() > 1:
         raise UserError(f"the loss is not finite by step {fault.step}; --resume {run.path} in one process says why")
     return recovery.recover(session, run, last, fault, rollbacks_left, console.print)
@@ -221,10 +224,6 @@ def _skipped(session: Session, clock: callbacks.Clock) -> list[keras.callbacks.C
 
 def _averaged(config: RunConfig) -> list[keras.callbacks.Callback]:
     return [AveragedWeights()] if config.ema else []
-
-
-def _traced(config: RunConfig, run: RunFolder) -> list[keras.callbacks.Callback]:
-    return [Trace(run.tensorboard, config.profile)] if config.profile else []
 
 
 def _validate_untrained(session: Session) -> dict[str, float] | None:

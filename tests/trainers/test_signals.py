@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from mtl_keras.saving import StopOnSignal, Stopped
 from tests.trainers.conftest import ROOT
 from trainers.signals import ending_at_once
 
@@ -70,3 +71,43 @@ def test_an_interrupted_import_is_no_trace_and_any_other_error_is(error, said):
     )
     assert done.stderr.splitlines()[-1:] == said and done.returncode
     assert (len(done.stderr.splitlines()) == 1) == (error == "KeyboardInterrupt")
+
+
+def test_a_signal_after_the_last_step_is_passed_on_once_to_who_had_it_before(monkeypatch):
+    had = []
+    monkeypatch.setattr(StopOnSignal, "SIGNALS", (signal.SIGUSR1,))
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: had.append(number))
+    try:
+        stop = StopOnSignal(last=None)
+        stop.on_train_batch_end(0)
+        stop.on_epoch_end(0)
+        signal.raise_signal(signal.SIGUSR1)
+        assert not had
+        stop.restore()
+        stop.restore()
+        assert had == [signal.SIGUSR1]
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_signal_that_a_run_stopped_for_is_not_passed_on(monkeypatch):
+    class Saved:
+        def save(self):
+            saved.append("state")
+
+        def wait(self):
+            saved.append("on the disk")
+
+    saved, had = [], []
+    monkeypatch.setattr(StopOnSignal, "SIGNALS", (signal.SIGUSR1,))
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: had.append(number))
+    try:
+        stop = StopOnSignal(Saved())
+        stop.on_train_batch_end(0)
+        signal.raise_signal(signal.SIGUSR1)
+        with pytest.raises(Stopped):
+            stop.on_train_batch_end(1)
+        stop.restore()
+        assert saved == ["state", "on the disk"] and not had
+    finally:
+        signal.signal(signal.SIGUSR1, before)
