@@ -1,6 +1,7 @@
 """A functional model that knows its tasks: their joint loss, their metrics and the grader."""
 
 import functools
+import inspect
 import numbers
 from collections.abc import Mapping
 
@@ -179,42 +180,46 @@ class MultiTaskModel(keras.Model):
         # Keras would have it done around the steps.
         return False
 
-    def fit(self, x=None, *args, steps_per_epoch=None, validation_data=None, validation_steps=None, **kwargs):
+    def fit(self, x=None, *args, **kwargs):
         """As `keras.Model.fit`; of batches without end, such as a `Loader`'s, an epoch has one pass.
 
         A `Loader` has an order of its own, which `shuffle` leaves alone unless it is given.
         """
-        if isinstance(x, ReadyBatches) and not args:
-            kwargs.setdefault("shuffle", False)
+        given = inspect.signature(super().fit).bind(x, *args, **kwargs).arguments
+        validation = given.get("validation_data")
+        if isinstance(x, ReadyBatches):
+            given.setdefault("shuffle", False)
         if self.compiled:
             build_optimizer(self)
         self._check_size(x)
-        self._check_size(validation_data[0] if isinstance(validation_data, tuple) else validation_data)
+        self._check_size(validation[0] if isinstance(validation, tuple) else validation)
         self._check_classes(x)
-        self._check_classes(validation_data)
+        self._check_classes(validation)
+        given |= {
+            "x": feed(x),
+            "validation_data": feed(validation),
+            "steps_per_epoch": _steps(x, given.get("steps_per_epoch")),
+            "validation_steps": _steps(validation, given.get("validation_steps")),
+        }
         with state_kept(self):
-            return super().fit(
-                feed(x),
-                *args,
-                steps_per_epoch=_steps(x, steps_per_epoch),
-                validation_data=feed(validation_data),
-                validation_steps=_steps(validation_data, validation_steps),
-                **kwargs,
-            )
+            return super().fit(**given)
 
-    def evaluate(self, x=None, *args, steps=None, **kwargs):
+    def evaluate(
+        self, x=None, y=None, batch_size=None, verbose="auto", sample_weight=None, steps=None, *args, **kwargs
+    ):
         """As `keras.Model.evaluate`; of batches without end, such as a training `Loader`'s, one epoch is used."""
         self._check_size(x)
         self._check_classes(x)
         with state_kept(self):
-            return super().evaluate(feed(x), *args, steps=_steps(x, steps), **kwargs)
+            steps = _steps(x, steps)
+            return super().evaluate(feed(x), y, batch_size, verbose, sample_weight, steps, *args, **kwargs)
 
-    def predict(self, x, batch_size=None, *args, steps=None, **kwargs):
+    def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
         """As `keras.Model.predict`, with depth clamped to the dataset's range; one epoch of batches without end."""
         self._check_size(x)
         batches = feed_images(feed(x), batch_size or 32)
         with state_kept(self):
-            return self._clamped(super().predict(batches, batch_size, *args, steps=_steps(x, steps), **kwargs))
+            return self._clamped(super().predict(batches, batch_size, verbose, _steps(x, steps), callbacks))
 
     def predict_on_batch(self, x):
         """As `keras.Model.predict_on_batch`, with depth clamped to the dataset's range."""

@@ -118,3 +118,15 @@ def test_batches_without_end_or_number_need_a_number_of_steps():
     with pytest.raises(ValueError, match="steps: the batches of Endless have no end; say how many to take"):
         model.fit(Endless(), verbose=0)
     assert model.evaluate(Endless(), steps=1, verbose=0, return_dict=True)["loss"] > 0
+
+
+def test_arguments_may_be_given_in_the_order_that_keras_has_them_in():
+    model, x, y = harness.tiny_model(), harness.images(4, *SIZE), harness.labels(4, *SIZE, num_classes=4)
+    model.compile()
+    logs = model.fit(x, y, 2, 1, 0, None, 0.0, (x, y), False, None, None, 0, 1, 2).history
+    assert set(logs) == harness.LOGS | {f"val_{name}" for name in harness.LOGS}
+    assert int(model.optimizer.iterations) == 1
+    assert model.evaluate(x, y, 2, 0, None, None, None, True).keys() == harness.LOGS
+    assert len(model.predict(x, 2, 0, 1)["depth"]) == 2
+    with pytest.raises(TypeError, match="epoch"):
+        model.fit(x, y, epoch=3)
