@@ -17,6 +17,10 @@ class AveragedWeights(keras.callbacks.Callback):
         super().__init__()
         self._own: list[np.ndarray] | None = None
 
+    def on_train_begin(self, logs=None):
+        if getattr(unwrapped(self.model.optimizer), "ema", None) is None:
+            raise ValueError("AveragedWeights finds no averages; give the optimizer a decay, such as ema=0.999")
+
     def on_test_begin(self, logs=None):
         weights = self.model.trainable_variables
         self._own = [np.array(keras.ops.convert_to_numpy(weight)) for weight in weights]

@@ -86,9 +86,9 @@ def predict_images(
     model: "MultiTaskModel", images: Sequence | np.ndarray | Image.Image | str | os.PathLike, options: Options
 ) -> Prediction | list[Prediction]:
     """See `MultiTaskModel.predict_images`."""
-    if isinstance(images, str | os.PathLike | Image.Image) or getattr(images, "ndim", 0) in (2, 3):
-        return next(iterate_predictions(model, [images], options))
-    return list(iterate_predictions(model, images, options))
+    if isinstance(images, Iterable) and not isinstance(images, str) and getattr(images, "ndim", 0) not in (2, 3):
+        return list(iterate_predictions(model, images, options))
+    return next(iterate_predictions(model, [images], options))
 
 
 def iterate_predictions(model: "MultiTaskModel", images: Iterable, options: Options) -> Iterator[Prediction]:

@@ -33,6 +33,8 @@ class MeanIoU(keras.metrics.Metric):
 
     def __init__(self, num_classes: int, name: str = "miou", **kwargs):
         super().__init__(name=name, **{"dtype": "float32", **kwargs})
+        if num_classes < 1:
+            raise ValueError(f"MeanIoU of {num_classes} classes has no mean; give 1 or more")
         self.num_classes = num_classes
         # A column more than classes, for predicted ids that are none.
         shape = (num_classes * (num_classes + 1),)
@@ -98,6 +100,8 @@ class SILogRMSE(keras.metrics.Metric):
 
     def __init__(self, depth_range: tuple[float, float] | None = None, name: str = "silog", **kwargs):
         super().__init__(name=name, **{"dtype": "float32", **kwargs})
+        if depth_range is not None and not 0 < depth_range[0] < depth_range[1]:
+            raise ValueError(f"SILogRMSE cannot clamp to {depth_range}; give least and greatest depth in metres")
         self.depth_range = depth_range
         self.total = self.add_variable((), "zeros", dtype="float32", name="total")
         self.images = self.add_variable((), "zeros", dtype="float32", name="images")

@@ -1,5 +1,7 @@
 """The metrics against NumPy, cityscapesScripts and closed forms, and the counts where machines stop counting."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -274,6 +276,18 @@ def test_predictions_are_not_spread_over_labels():
     ):
         with pytest.raises(ValueError, match=rf"{metric.name}: labels \(.*\) and predictions \(.*\) differ in shape"):
             metric.update_state(labels, predictions)
+
+
+@pytest.mark.parametrize("num_classes", [0, -1])
+def test_a_mean_over_no_classes_is_refused(num_classes):
+    with pytest.raises(ValueError, match=f"MeanIoU of {num_classes} classes has no mean; give 1 or more"):
+        MeanIoU(num_classes)
+
+
+@pytest.mark.parametrize("depth_range", [(10, 1), (0, 80), (5, 5)])
+def test_a_range_that_nothing_can_be_clamped_to_is_refused(depth_range):
+    with pytest.raises(ValueError, match=re.escape(f"cannot clamp to {depth_range}; give least and greatest depth")):
+        SILogRMSE(depth_range)
 
 
 def test_the_default_float_is_not_the_metrics():

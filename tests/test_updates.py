@@ -178,6 +178,11 @@ class TestAverages:
             variable.assign(ops.convert_to_numpy(average).copy())
         assert models[0.5].evaluate(*batch(9), return_dict=True, verbose=0)["loss"] == pytest.approx(seen[-1][1])
 
+    def test_without_a_decay_for_them_training_does_not_begin(self):
+        model = trained(Adam(0.05), [])
+        with pytest.raises(ValueError, match="AveragedWeights finds no averages; .*ema=0.999"):
+            model.fit(*batch(0), verbose=0, callbacks=[AveragedWeights()])
+
     def test_keras_own_is_refused(self):
         with pytest.raises(ValueError, match="use_ema: not supported by mtl_keras.optimizers; give ema"):
             SGD(0.1, use_ema=True)
