@@ -3,15 +3,12 @@
 import contextlib
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import keras
 from keras import layers
 
 from mtl_keras.layers import Conv2D
-
-if TYPE_CHECKING:
-    from mtl_keras.model import MultiTaskModel
+from mtl_keras.model import MultiTaskModel
 
 
 def count_parameters(model: keras.Model) -> int:
@@ -19,7 +16,7 @@ def count_parameters(model: keras.Model) -> int:
     return sum(math.prod(weight.shape) for weight in model.trainable_weights)
 
 
-def multiply_adds(model: "MultiTaskModel", height: int = 256, width: int = 256, *, computed: bool = False) -> int:
+def multiply_adds(model: MultiTaskModel, height: int = 256, width: int = 256, *, computed: bool = False) -> int:
     """Multiply-adds of all convolutions and dense layers for one image; nothing is computed.
 
     Normalisation, activations and upsampling are left out, as is usual: they are below a hundredth of the whole.

@@ -7,7 +7,7 @@ uses one name for several: see `DEFINITIONS`.
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,9 +15,7 @@ import numpy as np
 from mtl_keras.data.spec import DataSpec
 from mtl_keras.inference import Options, predict_batch
 from mtl_keras.metrics import LEAST_DEPTH, grader
-
-if TYPE_CHECKING:
-    from mtl_keras.model import MultiTaskModel
+from mtl_keras.model import MultiTaskModel
 
 # Metres of true depth between which errors are gathered apart.
 BAND_EDGES = (10.0, 20.0, 40.0, 80.0)
@@ -235,7 +233,7 @@ class Evaluation:
         }
 
 
-def evaluate(model: "MultiTaskModel", batches: Iterable, options: Options | None = None) -> Evaluation:
+def evaluate(model: MultiTaskModel, batches: Iterable, options: Options | None = None) -> Evaluation:
     """Predicts batches and gathers every measure of the final predictions.
 
     Args:

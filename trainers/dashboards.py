@@ -1,22 +1,20 @@
 """What TensorBoard shows of a run beside its curves and pictures: charts, hyper-parameters, the model's graph."""
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mtl_keras.event_writer import EventWriter
+from mtl_keras.model import MultiTaskModel
 from mtl_keras.model_graph import model_graph
 from trainers.config import RunConfig
 from trainers.run_folder import RunFolder
 from trainers.scheduling.plan import INCIDENTAL
 
-if TYPE_CHECKING:
-    from mtl_keras.model import MultiTaskModel
-
 _BEST = ("grader", "miou", "silog")
 _RESULTS = ".results"
 
 
-def begin(writer: EventWriter, config: RunConfig, model: "MultiTaskModel") -> None:
+def begin(writer: EventWriter, config: RunConfig, model: MultiTaskModel) -> None:
     """Lays out the report's three curves for all runs, and enters the run and its model."""
     writer.custom_scalars_layout()
     writer.hparams(_settings(config))

@@ -6,17 +6,17 @@ is kept with the prepared data (`statistics-<split>.json`) and read from there t
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from absl import flags
+from rich.console import Console
 
+from mtl_keras import data, viz
+from mtl_keras.data import Dataset, Statistics
 from mtl_keras.errors import UserError
-from trainers import cli
+from trainers import cli, data_report
 from trainers.config import SOURCE, RunConfig
 from trainers.run_folder import checked_out
-
-if TYPE_CHECKING:
-    from mtl_keras.data import Dataset, Statistics
 
 FLAGS = flags.FLAGS
 
@@ -28,10 +28,6 @@ flags.DEFINE_string("out", None, "folder for the pictures; beside the prepared d
 
 def main(arguments: list[str]) -> None:
     del arguments
-    from rich.console import Console
-
-    from mtl_keras import data
-    from trainers import data_report
 
     out = checked_out(Path(FLAGS.out)) if FLAGS.out else None
     config = RunConfig(**cli.given_flags(RunConfig))
@@ -47,10 +43,8 @@ def main(arguments: list[str]) -> None:
         console.print(f"picture     {path}")
 
 
-def _statistics(dataset: "Dataset") -> "Statistics":
+def _statistics(dataset: Dataset) -> Statistics:
     """What was measured before, or is now."""
-    from mtl_keras import data
-
     found = data.stored_statistics(dataset)
     if found is None:
         found = data.measure_statistics(dataset)
@@ -62,8 +56,6 @@ def _statistics(dataset: "Dataset") -> "Statistics":
 
 
 def _write(path: Path, figure: Any) -> None:
-    from mtl_keras import viz
-
     try:
         viz.save_figure(path, figure, dpi=110)
     except OSError as error:

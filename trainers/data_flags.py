@@ -1,14 +1,11 @@
 """The flags that say where a run's data lies by now, for every command that reads it again."""
 
-from typing import TYPE_CHECKING
-
 from absl import flags
 
+from mtl_keras import data
+from mtl_keras.data import Dataset
 from trainers import cli
 from trainers.config import RunConfig
-
-if TYPE_CHECKING:
-    from mtl_keras.data import Dataset
 
 FLAGS = flags.FLAGS
 flags.disclaim_key_flags()
@@ -27,10 +24,8 @@ def define(dataset: str | None = None, note: str = "") -> None:
     flags.DEFINE_string("prepared_dir", None, f"folder of prepared datasets, if it has moved{note}")
 
 
-def load(config: RunConfig, split: str) -> "Dataset":
+def load(config: RunConfig, split: str) -> Dataset:
     """A split of a run's dataset, or of the one that the flags name, from where they say that it lies."""
-    from mtl_keras import data
-
     name = FLAGS["dataset"].value if "dataset" in FLAGS else None
     if name not in (None, config.dataset):
         config = RunConfig(dataset=name, prepared_dir=config.prepared_dir, skip_bad_files=config.skip_bad_files)

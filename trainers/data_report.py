@@ -1,24 +1,24 @@
 """What a dataset holds, as tables for the terminal."""
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from mtl_keras import viz
+from mtl_keras.data import Dataset, DataSpec, Statistics
 from mtl_keras.errors import on_one_line
-
-if TYPE_CHECKING:
-    from mtl_keras.data import Dataset, DataSpec, Statistics
+from mtl_keras.viz.colors import depth_color_table
 
 _BAR = 30
 _DEPTH_ROWS = 16
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
-def describe(datasets: Mapping[str, "Dataset"], statistics: Mapping[str, "Statistics"]) -> RenderableType:
+def describe(datasets: Mapping[str, Dataset], statistics: Mapping[str, Statistics]) -> RenderableType:
     """All that is known of a dataset's splits.
 
     Args:
@@ -36,10 +36,8 @@ def describe(datasets: Mapping[str, "Dataset"], statistics: Mapping[str, "Statis
     return Group(*(Group(part, "") for part in parts))
 
 
-def draw(dataset: "Dataset", count: int) -> Any:
+def draw(dataset: Dataset, count: int) -> Any:
     """A figure of some samples, evenly spread over the split."""
-    from mtl_keras import viz
-
     indices = np.unique(np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int))
     samples = [dataset[int(index)] for index in indices]
     return viz.plot_samples(
@@ -52,13 +50,13 @@ def draw(dataset: "Dataset", count: int) -> Any:
     )
 
 
-def _title(dataset: "Dataset") -> str:
+def _title(dataset: Dataset) -> str:
     """What a person calls the dataset, who may have named it."""
     own = dataset.spec.name != dataset.name
     return f"{dataset.spec.name} ({dataset.full_name})" if own else dataset.full_name
 
 
-def _headline(dataset: "Dataset") -> Text:
+def _headline(dataset: Dataset) -> Text:
     spec, measured = dataset.spec, dataset.measured_depth
     text = Text.assemble(
         (_title(dataset), "bold"),
@@ -75,7 +73,7 @@ def _headline(dataset: "Dataset") -> Text:
     )
 
 
-def _splits(statistics: Mapping[str, "Statistics"]) -> Table:
+def _splits(statistics: Mapping[str, Statistics]) -> Table:
     table = _table("", *statistics)
     rows = {
         "samples": lambda s: f"{s.samples:,}",
@@ -92,7 +90,7 @@ def _splits(statistics: Mapping[str, "Statistics"]) -> Table:
     return table
 
 
-def _classes(spec: "DataSpec", statistics: Mapping[str, "Statistics"]) -> Table:
+def _classes(spec: DataSpec, statistics: Mapping[str, Statistics]) -> Table:
     """Frequencies, in percent of the labelled pixels; the first split's as bars too."""
     shares = [_shares(split.class_pixels) for split in statistics.values()]
     table = _table("classes, % of labelled pixels", *statistics)
@@ -104,10 +102,8 @@ def _classes(spec: "DataSpec", statistics: Mapping[str, "Statistics"]) -> Table:
     return table
 
 
-def _depths(statistics: Mapping[str, "Statistics"]) -> Table:
+def _depths(statistics: Mapping[str, Statistics]) -> Table:
     """The histogram over even steps of the logarithm, in percent of the valid pixels."""
-    from mtl_keras.viz.colors import depth_color_table
-
     table = _table("depth, % of valid pixels", *statistics)
     shares = [_shares(np.reshape(split.depth_histogram, (_DEPTH_ROWS, -1)).sum(1)) for split in statistics.values()]
     first = next(iter(statistics.values()))
@@ -123,7 +119,7 @@ def _depths(statistics: Mapping[str, "Statistics"]) -> Table:
     return table
 
 
-def _warnings(dataset: "Dataset", statistics: Mapping[str, "Statistics"]) -> Iterable[Text]:
+def _warnings(dataset: Dataset, statistics: Mapping[str, Statistics]) -> Iterable[Text]:
     """What a person would want to mend before training."""
     for split, found in statistics.items():
         absent = [name for name, count in zip(dataset.spec.classes, found.class_pixels, strict=True) if not count]
@@ -147,12 +143,12 @@ def _table(title: str, *columns: str) -> Table:
     return table
 
 
-def _sizes(statistics: "Statistics") -> str:
+def _sizes(statistics: Statistics) -> str:
     sizes = [size for size, _ in sorted(statistics.sizes.items(), key=lambda item: -item[1])]
     return ", ".join(sizes) if len(sizes) < 3 else f"{sizes[0]} and {len(sizes) - 1} others"
 
 
-def _pixels(statistics: "Statistics") -> int:
+def _pixels(statistics: Statistics) -> int:
     return sum(count * np.prod([int(side) for side in size.split("×")]) for size, count in statistics.sizes.items())
 
 

@@ -12,20 +12,19 @@ import os
 import socket
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from absl import flags
 
+import zoo
 from mtl_keras import viz
 from mtl_keras.data.images import BadFile
 from mtl_keras.errors import UserError, on_one_line
 from mtl_keras.inference import Options, decode_image, predict_batch
+from mtl_keras.model import MultiTaskModel
 from mtl_keras.viz.panels import log_ticks
 from trainers import cli
-
-if TYPE_CHECKING:
-    from mtl_keras.model import MultiTaskModel
 
 FLAGS = flags.FLAGS
 PAGE = Path(__file__).with_name("demo_page.html")
@@ -38,7 +37,7 @@ MOST_CONNECTIONS = 128
 
 
 def make_app(
-    model: "MultiTaskModel",
+    model: MultiTaskModel,
     about: str,
     most_bytes: int,
     most_pixels: int,
@@ -111,7 +110,7 @@ def make_app(
     return Starlette(routes=routes, middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts)])
 
 
-def describe(model: "MultiTaskModel", image: np.ndarray) -> dict[str, Any]:
+def describe(model: MultiTaskModel, image: np.ndarray) -> dict[str, Any]:
     """What the page shows of an image, (height, width, 3) uint8."""
     started = time.monotonic()
     (prediction,) = predict_batch(model, image[None], Options())
@@ -182,7 +181,6 @@ def main(arguments: list[str]) -> None:
         import uvicorn
     except ImportError:
         raise UserError("demo: uvicorn is not installed; run: pip install -r requirements-extras.txt") from None
-    import zoo
 
     with listen(FLAGS.host, FLAGS.port) as listening:
         model = zoo.load(arguments[0])

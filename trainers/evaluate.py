@@ -11,10 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from absl import flags
+from rich.console import Console
+from rich.progress import track
 
+import zoo
+from mtl_keras import backend, data
 from mtl_keras.errors import UserError
+from mtl_keras.evaluation import Evaluation
 from mtl_keras.files import new_folder
-from trainers import cli, data_flags, prediction_flags
+from mtl_keras.inference import predict_batch
+from trainers import cli, data_flags, evaluation_report, portable, prediction_flags, submission
+from trainers.config import RunConfig
+from trainers.run_folder import checked_out, folder_for, open_run, run_of
 
 FLAGS = flags.FLAGS
 ARCHIVE = "submission.zip"
@@ -30,14 +38,6 @@ def main(arguments: list[str]) -> None:
     if len(arguments) != 1:
         raise UserError("give one run, such as `python -m trainers.evaluate runs/NAME`")
     options = prediction_flags.options()
-    from rich.console import Console
-    from rich.progress import track
-
-    import zoo
-    from mtl_keras.evaluation import Evaluation
-    from mtl_keras.inference import predict_batch
-    from trainers import evaluation_report, portable, submission
-    from trainers.run_folder import checked_out, folder_for, open_run, run_of
 
     console = Console(highlight=False, soft_wrap=True, markup=False)
     out = folder_for(arguments[0], FLAGS.out, f"evaluations/{FLAGS.split}")
@@ -72,10 +72,6 @@ def main(arguments: list[str]) -> None:
 
 def open_split(source: str, spec: Any) -> Any:
     """A loader of whole images, of the split that the flags name."""
-    from mtl_keras import data
-    from trainers.config import RunConfig
-    from trainers.run_folder import open_run, run_of
-
     if run := run_of(source):
         config = open_run(run)[1]
     elif FLAGS.dataset:
@@ -94,8 +90,6 @@ def open_split(source: str, spec: Any) -> Any:
 
 def _facts(source: str, model: Any, dataset: Any, options: Any) -> dict[str, Any]:
     """What was evaluated and how, for the report."""
-    from mtl_keras import backend
-
     views = [*(f"{scale:g}" for scale in options.scales if options.scales != (1.0,)), *["flip"] * options.flip]
     return {
         "model": Path(source).resolve().name,

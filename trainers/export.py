@@ -14,19 +14,23 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
+import numpy as np
 from absl import flags
+from PIL import Image
 
+import zoo
 from mtl_keras import exporting
+from mtl_keras.data.views import EvalView
 from mtl_keras.errors import UserError, first_line
+from mtl_keras.evaluation import Evaluation
 from mtl_keras.exporting import FILES, FORMATS, PRECISIONS, ExportOptions, check
+from mtl_keras.inference import Prediction
+from mtl_keras.model import MultiTaskModel
 from trainers import cli, data_flags, prediction_flags
 from trainers.run_folder import checked_out, home_of, open_run, run_of
-
-if TYPE_CHECKING:
-    from mtl_keras.model import MultiTaskModel
 
 FLAGS = flags.FLAGS
 CHECKED_SIZE = (256, 512)
@@ -61,7 +65,6 @@ def main(arguments: list[str]) -> int | None:
     kinds = [kind for kind in dict.fromkeys(FLAGS.format) if kind not in failures]
     if keras.backend.backend() != "tensorflow" and set(kinds) - {"keras"}:
         return _again_under_tensorflow()
-    import zoo
 
     options = ExportOptions(size, FLAGS.argmax, FLAGS.precision, FLAGS.encoded)
     if kinds:
@@ -90,7 +93,7 @@ def _again_under_tensorflow() -> int:
     return subprocess.run(command, env=environment, check=False).returncode
 
 
-def export(model: "MultiTaskModel", kind: str, out: Path, options: ExportOptions, source: str) -> str:
+def export(model: MultiTaskModel, kind: str, out: Path, options: ExportOptions, source: str) -> str:
     """Writes one export, checks it, moves it into place, and says how it compares.
 
     Raises:
@@ -111,7 +114,7 @@ def export(model: "MultiTaskModel", kind: str, out: Path, options: ExportOptions
     return f"{target} ({size / 2**20:.0f} MiB): {said}"
 
 
-def _compare(model: "MultiTaskModel", kind: str, path: Path, options: ExportOptions) -> str:
+def _compare(model: MultiTaskModel, kind: str, path: Path, options: ExportOptions) -> str:
     """How the export compares; raises `UserError` if it is to be the same and is not."""
     height, width = options.size or CHECKED_SIZE
     images = [check.sample_images(1, height, width)]
@@ -134,8 +137,6 @@ def samples(source: str, options: ExportOptions) -> list[Any]:
     """Training images of the run's dataset that int8 is scaled by, of the fixed size if there is one."""
     if options.precision != "int8":
         return []
-    import numpy as np
-    from PIL import Image
 
     dataset = _dataset(source, "train")
     if dataset is None:
@@ -148,12 +149,8 @@ def samples(source: str, options: ExportOptions) -> list[Any]:
     return [np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)) for image in images]
 
 
-def measure_loss(model: "MultiTaskModel", kind: str, path: Path, options: ExportOptions, source: str) -> str:
+def measure_loss(model: MultiTaskModel, kind: str, path: Path, options: ExportOptions, source: str) -> str:
     """What the precision costs in grader, in words."""
-    from mtl_keras.data.views import EvalView
-    from mtl_keras.evaluation import Evaluation
-    from mtl_keras.inference import Prediction
-
     try:
         dataset, view = _dataset(source, "val"), EvalView()
     except UserError as error:

@@ -22,8 +22,9 @@ from typing import Any
 
 from absl import flags
 
+from mtl_keras.backend import Parallel
 from mtl_keras.errors import UserError
-from trainers import cli
+from trainers import cli, devices, training
 from trainers.config import PLACES, RunConfig, from_settings, read_config
 from trainers.run_folder import newest_like, open_run
 
@@ -43,15 +44,12 @@ flags.DEFINE_bool("sync_batch_norm", True, "several devices: batch norm over the
 
 def main(arguments: list[str]) -> None:
     del arguments
-    # After the flags, so that a wrong one is told at once: this imports the backend.
-    from trainers import devices, training
-
     parallel = devices.from_flags()
     with devices.failing_at_once():
-        _train(training, parallel)
+        _train(parallel)
 
 
-def _train(training: Any, parallel: Any) -> None:
+def _train(parallel: Parallel) -> None:
     given = cli.given_flags(RunConfig)
     if FLAGS.resume is not None and FLAGS.config is not None:
         raise UserError("resume: a run that goes on has its own configuration; leave --config out")

@@ -8,8 +8,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+import zoo
+from mtl_keras import backend
+from mtl_keras.checkpoints import read_tensors
+from mtl_keras.cost import count_parameters, multiply_adds
+from mtl_keras.encoders import output_stride
 from mtl_keras.errors import UserError
 from mtl_keras.files import read_values, write_json, write_text
+from trainers.run_folder import open_run
+from zoo.catalog import PRESETS
 
 BEGIN, END = "<!-- models:begin -->", "<!-- models:end -->"
 SIDE = 256
@@ -86,9 +95,6 @@ def read_run(path: str, page: str | None, home: Path) -> Entry:
     Raises:
         UserError: no run, or none that has a checkpoint.
     """
-    from mtl_keras.checkpoints import read_tensors
-    from trainers.run_folder import open_run
-
     run, config = open_run(path)
     if not run.best.is_file():
         raise UserError(f"{path}: no checkpoint in it yet; let an epoch finish")
@@ -112,8 +118,6 @@ def read_run(path: str, page: str | None, home: Path) -> Entry:
 
 def key(architecture: Mapping[str, Any]) -> str:
     """What tells the costs of one model from another's, in a line."""
-    from mtl_keras.encoders import output_stride
-
     switches = [name for name in ("aspp", "skip") if not architecture.get(name, True)]
     stride = output_stride(tuple(architecture.get("dilation", (False, False, True))))
     words = [architecture["arch"], architecture["encoder"], f"stride {stride}", *(f"no {name}" for name in switches)]
@@ -142,14 +146,10 @@ def table(facts: Facts) -> str:
 
 
 def _presets() -> list[Mapping[str, Any]]:
-    from zoo.catalog import PRESETS
-
     return [preset.arguments for preset in PRESETS.values()]
 
 
 def _row(architecture: Mapping[str, Any], entry: Entry | None, facts: Facts) -> list[str]:
-    from mtl_keras.cost import count_parameters, multiply_adds
-
     model = _build(architecture, entry.num_classes if entry else None)
     switches = [name for name in ("aspp", "skip") if not architecture.get(name, True)]
     without = " without " + " and ".join({"aspp": "ASPP", "skip": "skip connection"}[s] for s in switches)
@@ -170,17 +170,11 @@ def _row(architecture: Mapping[str, Any], entry: Entry | None, facts: Facts) -> 
 
 
 def _build(architecture: Mapping[str, Any], num_classes: int | None = None) -> Any:
-    import zoo
-
     return zoo.build(**architecture, num_classes=num_classes)
 
 
 def measure_times(facts: Facts) -> tuple[dict[str, float], str]:
     """The median milliseconds of an image for every architecture of the table, by `key`, and where."""
-    import numpy as np
-
-    from mtl_keras import backend
-
     image = np.random.default_rng(0).integers(0, 256, (1, SIDE, SIDE, 3)).astype("float32")
     found = {}
     for architecture in [*_presets(), *(entry.architecture for entry in facts.runs.values())]:

@@ -13,7 +13,8 @@ from pathlib import Path
 from absl import flags
 
 from mtl_keras.errors import UserError
-from trainers import cli
+from trainers import cli, model_table
+from trainers.model_table import Facts
 
 FLAGS = flags.FLAGS
 EXIT_DIFFERS = 1
@@ -26,9 +27,6 @@ flags.DEFINE_bool("check", False, "compare the README with what it should hold, 
 
 
 def main(arguments: list[str]) -> int | None:
-    from trainers import model_table
-    from trainers.model_table import Facts
-
     readme, path = Path(FLAGS.readme), Path(FLAGS.facts)
     if FLAGS.check and (arguments or FLAGS.time):
         raise UserError("check: compares with the facts that are kept; leave runs and --time away")

@@ -24,18 +24,22 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 from absl import flags
+from rich.console import Console
+from rich.progress import track
 
+import zoo
+from mtl_keras import prediction_files, viz
+from mtl_keras.data.images import BadFile
 from mtl_keras.errors import UserError
-from trainers import cli, prediction_flags
+from mtl_keras.inference import Options, Prediction, predict_batch
+from mtl_keras.model import MultiTaskModel
+from trainers import cli, inputs, outputs, prediction_flags, video
+from trainers.inputs import Input
 from trainers.run_folder import checked_out
-
-if TYPE_CHECKING:
-    from mtl_keras.inference import Options, Prediction
-    from mtl_keras.model import MultiTaskModel
-    from trainers.inputs import Input
 
 FLAGS = flags.FLAGS
 KINDS = ("overlay", "semseg", "depth", "depth8", "picture")
@@ -65,11 +69,6 @@ def main(arguments: list[str]) -> int | None:
     if not FLAGS.out:
         raise UserError("out: no folder to write to; add --out=DIR")
     options, out, kinds = prediction_flags.options(), checked_out(Path(FLAGS.out)), _kinds()
-    from rich.console import Console
-    from rich.progress import track
-
-    import zoo
-    from trainers import inputs
 
     found, problems = inputs.find(arguments[1:])
     if not found:
@@ -99,11 +98,9 @@ def _kinds() -> tuple[str, ...]:
     return tuple(dict.fromkeys(asked)) or KINDS
 
 
-def read(inputs: Iterable["Input"], progress: Progress) -> Iterator[tuple[str, Any]]:
+def read(items: Iterable[Input], progress: Progress) -> Iterator[tuple[str, Any]]:
     """Names and images of all inputs; notes what cannot be read, and goes on."""
-    from mtl_keras.data.images import BadFile
-
-    for item in inputs:
+    for item in items:
         try:
             yield from item.frames()
         except (BadFile, UserError) as error:
@@ -111,13 +108,9 @@ def read(inputs: Iterable["Input"], progress: Progress) -> Iterator[tuple[str, A
 
 
 def predictions(
-    model: "MultiTaskModel", frames: Iterator[tuple[str, Any]], options: "Options", progress: Progress
-) -> Iterator[tuple[str, Any, "Prediction"]]:
+    model: MultiTaskModel, frames: Iterator[tuple[str, Any]], options: Options, progress: Progress
+) -> Iterator[tuple[str, Any, Prediction]]:
     """Names, images and predictions; neighbours of one size go through the network together."""
-    import numpy as np
-
-    from mtl_keras.inference import predict_batch
-
     for _, same_size in itertools.groupby(frames, key=lambda frame: frame[1].shape):
         while batch := list(itertools.islice(same_size, options.batch_size)):
             started = time.monotonic()
@@ -127,10 +120,8 @@ def predictions(
                 yield name, image, prediction
 
 
-def write(predicted: Iterable[tuple[str, Any, "Prediction"]], writer: "Writer", spec: Any, progress: Progress) -> None:
+def write(predicted: Iterable[tuple[str, Any, Prediction]], writer: "Writer", spec: Any, progress: Progress) -> None:
     """Writes names, images and predictions; notes what cannot be written under its name, and goes on."""
-    from mtl_keras.data.images import BadFile
-
     for name, image, prediction in predicted:
         try:
             writer.write(name, image, prediction, spec)
@@ -145,20 +136,20 @@ class Writer(contextlib.AbstractContextManager):
     Args:
         out: the folder.
         kinds: which of `KINDS` to write.
-        inputs: what is read; none of it is ever written over.
+        items: what is read; none of it is ever written over.
 
     Raises:
         UserError: an output would lie where an input lies.
     """
 
-    def __init__(self, out: Path, kinds: tuple[str, ...], inputs: list["Input"]):
+    def __init__(self, out: Path, kinds: tuple[str, ...], items: list[Input]):
         self.out = out
         self.kinds = kinds
-        self._videos = {item.name: item for item in inputs if item.is_video}
+        self._videos = {item.name: item for item in items if item.is_video}
         self._video: str | None = None
         self._open = contextlib.ExitStack()
-        read = {os.path.realpath(item.path) for item in inputs}
-        for item in inputs:
+        read = {os.path.realpath(item.path) for item in items}
+        for item in items:
             for path in [self.path(kind, item.name) for kind in kinds] + [self.video_path(item.name)] * item.is_video:
                 if os.path.realpath(path) in read:
                     raise UserError(f"out: {path} is an input too; give another --out")
@@ -172,16 +163,13 @@ class Writer(contextlib.AbstractContextManager):
     def video_path(self, name: str) -> Path:
         return self.out / "overlay" / f"{name}.mp4"
 
-    def write(self, name: str, image: Any, prediction: "Prediction", spec: Any) -> None:
+    def write(self, name: str, image: Any, prediction: Prediction, spec: Any) -> None:
         """Writes the outputs of one image, each whole or not at all; what a run before it wrote is replaced.
 
         Raises:
             BadFile: one cannot be written under its name.
             UserError: the folder cannot be written to.
         """
-        from mtl_keras import prediction_files, viz
-        from trainers import outputs
-
         semseg, depth = prediction.semseg, prediction.depth
         make = {
             "overlay": lambda: viz.encode_png(viz.overlay(image, semseg, spec)),
@@ -190,17 +178,15 @@ class Writer(contextlib.AbstractContextManager):
             "depth8": lambda: prediction_files.depth_8_png(depth),
             "picture": lambda: viz.encode_png(_picture(image, semseg, depth, spec)),
         }
-        video = name.rpartition("/")[0]
+        source = name.rpartition("/")[0]
         for kind in self.kinds:
-            if kind == "overlay" and video in self._videos:
-                self._add_to_video(video, viz.overlay(image, semseg, spec))
+            if kind == "overlay" and source in self._videos:
+                self._add_to_video(source, viz.overlay(image, semseg, spec))
             else:
                 outputs.write(self.path(kind, name), make[kind]())
 
     def _add_to_video(self, name: str, overlay: Any) -> None:
         """Adds a frame to a video's overlay; videos come one after the other."""
-        from trainers import video
-
         if name != self._video:
             self._open.close()
             rate, _ = video.about(self._videos[name].path)
@@ -210,10 +196,6 @@ class Writer(contextlib.AbstractContextManager):
 
 
 def _picture(image, semseg, depth, spec):
-    import numpy as np
-
-    from mtl_keras import viz
-
     return np.asarray(viz.side_by_side(image, semseg, depth, spec))
 
 

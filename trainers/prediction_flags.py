@@ -1,13 +1,9 @@
 """The flags that say how images are predicted, for every command that predicts."""
 
-from typing import TYPE_CHECKING
-
 from absl import flags
 
 from mtl_keras.errors import UserError
-
-if TYPE_CHECKING:
-    from mtl_keras.inference import Options
+from mtl_keras.inference import Options
 
 FLAGS = flags.FLAGS
 flags.disclaim_key_flags()
@@ -21,10 +17,8 @@ def define(batch_size: int = 1) -> None:
     flags.DEFINE_integer("batch_size", batch_size, "images of one size that are predicted at once")
 
 
-def options() -> "Options":
+def options() -> Options:
     """What the flags say; raises `UserError` for what cannot be."""
-    from mtl_keras.inference import Options
-
     words = [word.strip() for word in FLAGS.tta]
     scales = tuple(_scale(word) for word in words if word != "flip")
     return Options(

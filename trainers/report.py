@@ -11,6 +11,10 @@ from absl import flags
 
 from mtl_keras.errors import UserError
 from trainers import cli
+from trainers.reporting import study_page
+from trainers.reporting.results import METRICS, collect, default_out, find_ledger, read_copies
+from trainers.reporting.statistics import pooled_noise
+from trainers.scheduling.ledger import LEDGER
 from zoo.study import Study, read_ladders, read_study, studies
 
 FLAGS = flags.FLAGS
@@ -21,10 +25,6 @@ flags.DEFINE_string("recipe", None, "which recipe's runs, where a study was run 
 
 
 def main(arguments: list[str]) -> None:
-    from trainers.reporting import study_page
-    from trainers.reporting.results import METRICS, collect, default_out, find_ledger
-    from trainers.reporting.statistics import pooled_noise
-
     runs_dir = Path(FLAGS.runs_dir)
     out = Path(FLAGS.out) if FLAGS.out else default_out(runs_dir)
     known = [read_study(name) for name in studies() if is_there(read_study(name), runs_dir, out, FLAGS.recipe)]
@@ -52,8 +52,6 @@ def main(arguments: list[str]) -> None:
 
 def is_there(study: Study, runs_dir: Path, out: Path, recipe: str | None) -> bool:
     """Whether anything is known of a study's runs, with a recipe or with any."""
-    from trainers.scheduling.ledger import LEDGER
-
     if any((runs_dir / "studies" / study.name).glob(f"{recipe or '*'}/{LEDGER}")):
         return True
     copies = read_there(study, out)
@@ -62,8 +60,6 @@ def is_there(study: Study, runs_dir: Path, out: Path, recipe: str | None) -> boo
 
 def read_there(study: Study, out: Path):
     """A study's copies, if there are any."""
-    from trainers.reporting.results import read_copies
-
     folder = out / study.name / "runs"
     return read_copies(study, folder) if any(folder.glob("*/config.json")) else None
 

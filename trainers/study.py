@@ -9,19 +9,22 @@ the study's own settings, but for `--pretrained`: it names the weights of those 
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from absl import flags
 from rich.console import Console
 
+from mtl_keras.data.streets import Streets
 from mtl_keras.errors import UserError
 from trainers import cli
 from trainers.config import RunConfig
+from trainers.scheduling import listing
+from trainers.scheduling.engines import make_engine
+from trainers.scheduling.ledger import Ledger, RunFolders, ledger_folder
+from trainers.scheduling.plan import PlannedRun, plan
+from trainers.scheduling.queue import Queue
+from trainers.scheduling.view import View
 from zoo.recipes import RECIPES
 from zoo.study import read_study, studies
-
-if TYPE_CHECKING:
-    from trainers.scheduling.plan import PlannedRun
 
 FLAGS = flags.FLAGS
 
@@ -37,13 +40,6 @@ DEFAULT_RECIPE = "report"
 
 
 def main(arguments: list[str]) -> int:
-    from trainers.scheduling import listing
-    from trainers.scheduling.engines import make_engine
-    from trainers.scheduling.ledger import Ledger, RunFolders, ledger_folder
-    from trainers.scheduling.plan import plan
-    from trainers.scheduling.queue import Queue
-    from trainers.scheduling.view import View
-
     if len(arguments) != 1:
         raise UserError(f"study: give one, {', '.join(studies())} or a .toml file")
     given = cli.given_flags(RunConfig)
@@ -72,10 +68,8 @@ def main(arguments: list[str]) -> int:
     return status
 
 
-def _check_crops(runs: "list[PlannedRun]") -> None:
+def _check_crops(runs: list[PlannedRun]) -> None:
     """Refuses at once what every run on rendered scenes would, one after the other."""
-    from mtl_keras.data.streets import Streets
-
     sizes = {f"streets/{name}": config.size for name, config in Streets.builder_configs.items()}
     sizes["streets"] = sizes["streets/demo"]
     for config in (run.config for run in runs):

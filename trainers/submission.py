@@ -17,22 +17,23 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from absl import flags
 
+from mtl_keras.data import Dataset
 from mtl_keras.data.depth_encoding import decode_depth
 from mtl_keras.data.images import BadFile, open_image, require_mode
 from mtl_keras.data.spec import IGNORE_LABEL, DataSpec
+from mtl_keras.data.views import EvalView
 from mtl_keras.errors import UserError
+from mtl_keras.evaluation import Evaluation
 from mtl_keras.files import replacing
+from mtl_keras.inference import Prediction
 from mtl_keras.prediction_files import depth_8_png, semseg_png
 from trainers import cli, data_flags
-
-if TYPE_CHECKING:
-    from mtl_keras.data import Dataset
-    from mtl_keras.inference import Prediction
+from trainers.config import checked_config
 
 FLAGS = flags.FLAGS
 
@@ -51,7 +52,7 @@ class Archive:
         self.file = file
         self.spec = spec
 
-    def add(self, ids: Sequence[str], predictions: Sequence["Prediction"]) -> None:
+    def add(self, ids: Sequence[str], predictions: Sequence[Prediction]) -> None:
         """Adds the predictions of a batch; those beyond its ids are of padding."""
         for name, prediction in zip(ids, predictions, strict=False):
             self.file.writestr(member("semseg", name), semseg_png(prediction.semseg, self.spec))
@@ -76,7 +77,7 @@ def writing(path: Path, spec: DataSpec) -> Iterator[Archive]:
         yield Archive(file, spec)
 
 
-def check(path: Path, dataset: "Dataset") -> tuple[list[str], Any]:
+def check(path: Path, dataset: Dataset) -> tuple[list[str], Any]:
     """Reads an archive back, without extracting anything, and scores it.
 
     Args:
@@ -89,9 +90,6 @@ def check(path: Path, dataset: "Dataset") -> tuple[list[str], Any]:
     Raises:
         UserError: it is no zip file.
     """
-    from mtl_keras.data.views import EvalView
-    from mtl_keras.evaluation import Evaluation
-
     evaluation, view = Evaluation(dataset.spec), EvalView()
     with _open(path) as file:
         problems, members = _listed(file)
@@ -171,7 +169,6 @@ def _read(problems: list[str], file: zipfile.ZipFile, kind: str, info, sample, s
 def main(arguments: list[str]) -> int | None:
     if len(arguments) != 1:
         raise UserError("give one archive, such as `python -m trainers.submission submission.zip`")
-    from trainers.config import checked_config
 
     path = Path(arguments[0])
     config = checked_config(read_json(path, "config.json"), path)

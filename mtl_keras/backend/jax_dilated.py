@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from mtl_keras.backend.jax_kernels import load_jax
+import jax
 
 Rate = tuple[int, int]
 Place = tuple[slice, ...]
@@ -23,7 +23,6 @@ def dilated_convolution(rate: Rate):
     On a GPU it is cuDNN's, but for the kernel's gradient. XLA knows no such convolution of cuDNN's that dilates, and
     takes one whose kernel is as large as the image (github.com/openxla/xla/issues/34273); that of `_grids` it knows.
     """
-    jax = load_jax()
     chosen = jax.lax.platform_dependent
 
     def forward(x, kernel):
@@ -44,16 +43,14 @@ def dilated_convolution(rate: Rate):
 
 def _whole(rate: Rate, x, kernel):
     layout = ("NHWC", "HWIO", "NHWC")
-    return load_jax().lax.conv_general_dilated(x, kernel, (1, 1), "SAME", rhs_dilation=rate, dimension_numbers=layout)
+    return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", rhs_dilation=rate, dimension_numbers=layout)
 
 
 def _gradients(rate: Rate, x, kernel, gradient):
-    jax = load_jax()
     return jax.vjp(functools.partial(_whole, rate), x, kernel)[1](gradient)
 
 
 def _gradients_by_grids(rate: Rate, x, kernel, gradient):
-    jax = load_jax()
     (of_x,) = jax.linear_transpose(lambda x: _whole(rate, x, kernel), x)(gradient)
     grids = _grids(rate, x)
     (of_kernel,) = jax.linear_transpose(lambda kernel: _whole((1, 1), grids, kernel), kernel)(_grids(rate, gradient))
@@ -65,7 +62,6 @@ def _grids(rate: Rate, x):
 
     To each of them it is a convolution without dilation. Zeros fill up those with a row or a column less.
     """
-    jax = load_jax()
     rows, columns = rate
     batch, height, width, channels = x.shape
     x = jax.numpy.pad(x, ((0, 0), (0, -height % rows), (0, -width % columns), (0, 0)))
@@ -76,7 +72,6 @@ def _grids(rate: Rate, x):
 
 def _product(left, right, axis: int):
     """Sums over the channels of `left` and an axis of `right`; what is added up to others is not rounded to half."""
-    jax = load_jax()
     wide = jax.numpy.promote_types(left.dtype, "float32")
     return jax.lax.dot_general(left, right, (((3,), (axis,)), ((), ())), preferred_element_type=wide)
 
@@ -91,7 +86,6 @@ def _by_taps(rate: Rate, x, kernel):
 
 
 def _gradients_by_taps(rate: Rate, x, kernel, gradient):
-    jax = load_jax()
     size, (rows, columns, *_) = x.shape[1:3], kernel.shape
     of_x: Any = 0.0
     of_taps = {}
@@ -129,4 +123,4 @@ def _taps(rate: Rate, size: Rate, sides: Rate) -> Iterator[tuple[Rate, Place, Pl
 def _put(values, place: Place, size: Rate):
     """An image of that size that is 0 but at a place."""
     margins = [(part.start, side - part.stop) for part, side in zip(place, size, strict=True)]
-    return load_jax().numpy.pad(values, ((0, 0), *margins, (0, 0)))
+    return jax.numpy.pad(values, ((0, 0), *margins, (0, 0)))

@@ -1,14 +1,9 @@
 """What JAX computes in a form of ours: XLA's own would pass over memory more often, above all for the gradients."""
 
 import functools
-import importlib
 
+import jax
 import numpy as np
-
-
-def load_jax():
-    """JAX, which is not there under every backend."""
-    return importlib.import_module("jax")
 
 
 @functools.cache
@@ -18,7 +13,6 @@ def batch_norm(epsilon: float):
     Mean and variance are taken in one pass over x, of its distance to the shift, a value of each channel: the nearer
     that is to the mean, in deviations, the more digits the variance keeps. Gradients come back through y alone.
     """
-    jax = load_jax()
 
     def forward(x, gamma, beta, shift):
         wide = x.astype("float32")
@@ -52,7 +46,6 @@ def channel_sums(x):
 
     XLA's sums on a CPU take some five times as long as a product with ones.
     """
-    jax = load_jax()
 
     def by_product(x):
         images = x.reshape(x.shape[0], -1, x.shape[-1])
@@ -64,7 +57,6 @@ def channel_sums(x):
 
 def in_order(values):
     """Arrays as they are; on a GPU each is in memory in the order of its axes before anything is made of it."""
-    jax = load_jax()
 
     def ordered(values):
         return [jax.lax.optimization_barrier(value.reshape(-1)).reshape(value.shape) for value in values]
@@ -74,7 +66,7 @@ def in_order(values):
 
 def first_pixel(x):
     """The channels of a batch's first pixel, in float32; no gradient comes back through them."""
-    return load_jax().lax.stop_gradient(x[0, 0, 0]).astype("float32")
+    return jax.lax.stop_gradient(x[0, 0, 0]).astype("float32")
 
 
 def pointwise(x, kernel):
@@ -83,7 +75,7 @@ def pointwise(x, kernel):
     The predictors are float32 behind layers of half precision: XLA takes the cast into the product, where cuDNN's
     convolution needs a copy.
     """
-    return load_jax().lax.dot_general(x, kernel[0, 0], (((3,), (0,)), ((), ())))
+    return jax.lax.dot_general(x, kernel[0, 0], (((3,), (0,)), ((), ())))
 
 
 @functools.cache
@@ -92,7 +84,6 @@ def max_pool(pool_size: tuple[int, int], strides: tuple[int, int], size: tuple[i
 
     It keeps which pixel of a window won, so that the gradient is gathered. XLA's own scatters it, adding atomically.
     """
-    jax = load_jax()
     counts = [(side - window) // stride + 1 for side, window, stride in zip(size, pool_size, strides, strict=True)]
     corners = list(np.ndindex(*pool_size))
 
@@ -135,7 +126,6 @@ def upsample_bilinear(x, factor: int):
 
 
 def _upsample_axis(x, factor, *, axis):
-    jax = load_jax()
     # Where the output pixels of an input pixel lie, from its centre; what they take of the ones before and after.
     position = (np.arange(factor) + 0.5) / factor - 0.5
     weights = np.maximum(-position, 0), 1 - np.abs(position), np.maximum(position, 0)
@@ -156,6 +146,5 @@ def interpolate(matrix, x):
     As a product for each image, which leaves the axes in their order; as one product for all, the result would have to
     be transposed.
     """
-    jax = load_jax()
     matrices = jax.numpy.broadcast_to(matrix, (x.shape[0], *matrix.shape))
     return jax.lax.dot_general(matrices, x, (((2,), (1,)), ((0,), (0,))))

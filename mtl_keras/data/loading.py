@@ -8,12 +8,25 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import tensorflow_datasets as tfds
+
+from mtl_keras.data.builder import bad_files_error
+from mtl_keras.data.cityscapes import Cityscapes, CityscapesConfig
 from mtl_keras.data.dataset import Dataset, no_split, telling_of_damage
+from mtl_keras.data.folder import Folder, FolderConfig
 from mtl_keras.data.folders import locked, remove_all
+from mtl_keras.data.images import BadFile
+from mtl_keras.data.miniscapes import Miniscapes, MiniscapesConfig
 from mtl_keras.data.spec import SPLITS
+from mtl_keras.data.streets import Streets
 from mtl_keras.errors import UserError
 
-NAMES = ("streets", "miniscapes", "cityscapes", "folder")
+_OF_FILES: dict[str, tuple[Any, Any]] = {
+    "miniscapes": (Miniscapes, MiniscapesConfig),
+    "cityscapes": (Cityscapes, CityscapesConfig),
+    "folder": (Folder, FolderConfig),
+}
+NAMES = ("streets", *_OF_FILES)
 
 logger = logging.getLogger(__name__)
 
@@ -67,8 +80,6 @@ def load_splits(
     Raises:
         UserError: as for `load`.
     """
-    import tensorflow_datasets as tfds
-
     builder = make_builder(name, skip_bad_files=skip_bad_files, **arguments)
     source = {} if isinstance(builder, Path) else builder.jobs()
     for split in splits or ():
@@ -160,8 +171,6 @@ def _is_prepared(path: Path) -> bool:
 
 
 def _streets(config: str, options: dict[str, Any], shared: dict[str, Any]) -> Any:
-    from mtl_keras.data.streets import Streets
-
     if options:
         raise UserError(f"streets has no option {', '.join(options)}: choose a configuration such as streets/full")
     if config not in Streets.builder_configs:
@@ -171,23 +180,13 @@ def _streets(config: str, options: dict[str, Any], shared: dict[str, Any]) -> An
 
 
 def _from_source(dataset: str, data_dir: Path, options: dict[str, Any], shared: dict[str, Any]) -> Any:
-    if dataset == "miniscapes":
-        from mtl_keras.data.miniscapes import Miniscapes as builder
-        from mtl_keras.data.miniscapes import MiniscapesConfig as config
-    elif dataset == "cityscapes":
-        from mtl_keras.data.cityscapes import Cityscapes as builder
-        from mtl_keras.data.cityscapes import CityscapesConfig as config
-    else:
-        from mtl_keras.data.folder import Folder as builder
-        from mtl_keras.data.folder import FolderConfig as config
+    builder, config = _OF_FILES[dataset]
     if unknown := sorted(set(options) - set(inspect.signature(config.from_source).parameters)):
         raise UserError(f"{dataset} does not take {', '.join(unknown)}: leave that out")
     return builder(config=config.from_source(data_dir, **options), **shared)
 
 
 def _only_preparation(dataset: str, prepared_dir: str | Path | None) -> Path:
-    import tensorflow_datasets as tfds
-
     root = Path(prepared_dir or tfds.core.constants.DATA_DIR).expanduser()
     # TFDS's own dataset of the same name has no metadata.
     found = sorted(path.parent for path in root.glob(f"{dataset}/*/[0-9]*/metadata.json"))
@@ -198,9 +197,6 @@ def _only_preparation(dataset: str, prepared_dir: str | Path | None) -> Path:
 
 
 def _report_bad_files(info: Any, bad_files: list[list[str]], skip_bad_files: bool) -> None:
-    from mtl_keras.data.builder import bad_files_error
-    from mtl_keras.data.images import BadFile
-
     if not bad_files:
         return
     if not skip_bad_files:

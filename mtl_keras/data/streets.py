@@ -16,6 +16,7 @@ from mtl_keras.data.depth_encoding import INVERSE_DEPTH_RANGE, encode_inverse_de
 from mtl_keras.data.examples import Example, depth_sums
 from mtl_keras.data.images import BadFile
 from mtl_keras.data.spec import DataSpec
+from mtl_keras.data.street_scenes import render_scene
 
 # Far more seeds than any configuration draws.
 _SEEDS_A_SPLIT = 100_000_000
@@ -75,8 +76,6 @@ def render_example(seed: int, size: tuple[int, int]) -> Example:
         seed: which scene.
         size: (height, width) in pixels.
     """
-    from mtl_keras.data.street_scenes import render_scene
-
     scene = render_scene(seed, *size)
     codes = encode_inverse_depth(scene.depth)
     return Example(

@@ -7,16 +7,13 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mtl_keras.errors import UserError
 from mtl_keras.exporting import runtimes
 from mtl_keras.inference import Options, predict_batch
-
-if TYPE_CHECKING:
-    from mtl_keras.model import MultiTaskModel
+from mtl_keras.model import MultiTaskModel
 
 LEAST_SAME_IDS = 0.999
 MOST_DEPTH_ERROR = 1e-3
@@ -44,7 +41,7 @@ class Agreement:
         return self.same_ids >= LEAST_SAME_IDS and self.depth_error <= MOST_DEPTH_ERROR
 
 
-def compare(model: "MultiTaskModel", kind: str, path: Path, images: Sequence[np.ndarray]) -> Agreement:
+def compare(model: MultiTaskModel, kind: str, path: Path, images: Sequence[np.ndarray]) -> Agreement:
     """Runs an export with its runtime and compares it with `predict_images`.
 
     Args:

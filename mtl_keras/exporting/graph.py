@@ -2,14 +2,11 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from keras import ops
 
 from mtl_keras.errors import UserError
-
-if TYPE_CHECKING:
-    from mtl_keras.model import MultiTaskModel
+from mtl_keras.model import MultiTaskModel
 
 PRECISIONS = ("float32", "float16", "int8")
 
@@ -40,7 +37,7 @@ class ExportOptions:
             raise UserError(f"precision: '{self.precision}' is unknown; use one of {', '.join(PRECISIONS)}")
 
 
-def serving_function(model: "MultiTaskModel", *, argmax: bool = False) -> Callable:
+def serving_function(model: MultiTaskModel, *, argmax: bool = False) -> Callable:
     """What an export runs: pads inside to the output stride, predicts, crops back and clamps depth.
 
     Args:

@@ -6,17 +6,15 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
 
 from mtl_keras.errors import UserError, first_line
 from mtl_keras.exporting.graph import ExportOptions, serving_function
+from mtl_keras.model import MultiTaskModel
 from mtl_keras.upsampling import UpsamplingConv2D
-
-if TYPE_CHECKING:
-    from mtl_keras.model import MultiTaskModel
 
 # What a format's export is called in its folder.
 FILES = {
@@ -33,7 +31,7 @@ ONNX_OPSET = 18
 
 
 def write(
-    model: "MultiTaskModel", kind: str, path: Path, options: ExportOptions, samples: Sequence[np.ndarray] = ()
+    model: MultiTaskModel, kind: str, path: Path, options: ExportOptions, samples: Sequence[np.ndarray] = ()
 ) -> None:
     """Writes an export.
 
@@ -75,7 +73,7 @@ def write(
         raise UserError(f"{kind}: cannot be converted ({first_line(error)[:200]}); choose another format") from error
 
 
-def _saved_model(model: "MultiTaskModel", path: Path, options: ExportOptions, samples: Sequence) -> None:
+def _saved_model(model: MultiTaskModel, path: Path, options: ExportOptions, samples: Sequence) -> None:
     del samples
     tf = package("tensorflow")
     module, serve = _module(model, options)
@@ -86,7 +84,7 @@ def _saved_model(model: "MultiTaskModel", path: Path, options: ExportOptions, sa
     tf.saved_model.save(module, str(path), signatures=signatures)
 
 
-def _module(model: "MultiTaskModel", options: ExportOptions) -> tuple[Any, Any]:
+def _module(model: MultiTaskModel, options: ExportOptions) -> tuple[Any, Any]:
     """A plain `tf.Module` that owns the weights, and its function of `image`.
 
     Keras' ExportArchive tracks each variable twice, and the file holds it twice.
@@ -119,7 +117,7 @@ def _encoded(tf: Any, serve: Any, options: ExportOptions) -> Any:
     return tf.function(serve_encoded, input_signature=[tf.TensorSpec((None,), tf.string, name="image_bytes")])
 
 
-def _onnx(model: "MultiTaskModel", path: Path, options: ExportOptions, samples: Sequence) -> None:
+def _onnx(model: MultiTaskModel, path: Path, options: ExportOptions, samples: Sequence) -> None:
     # Else it keeps a copy of the whole graph for each of its passes, which takes as long as the passes.
     os.environ.setdefault("TF2ONNX_CATCH_ERRORS", "FALSE")
     onnx, converter = package("onnx"), package("tf2onnx")
@@ -182,7 +180,7 @@ def _quantize_onnx(path: Path, samples: Sequence) -> None:
         )
 
 
-def _litert(model: "MultiTaskModel", path: Path, options: ExportOptions, samples: Sequence) -> None:
+def _litert(model: MultiTaskModel, path: Path, options: ExportOptions, samples: Sequence) -> None:
     tf = package("tensorflow")
     module, serve = _module(model, options)
     with tempfile.TemporaryDirectory() as scratch, _plain(model, options.precision == "int8"):
@@ -200,7 +198,7 @@ def _litert(model: "MultiTaskModel", path: Path, options: ExportOptions, samples
 
 
 @contextlib.contextmanager
-def _plain(model: "MultiTaskModel", wanted: bool) -> Iterator[None]:
+def _plain(model: MultiTaskModel, wanted: bool) -> Iterator[None]:
     """While it lasts, upsampling convolutions are traced as they are defined, if that is wanted."""
     layers = [layer for layer in model._flatten_layers() if isinstance(layer, UpsamplingConv2D)]
     for layer in layers:
@@ -212,7 +210,7 @@ def _plain(model: "MultiTaskModel", wanted: bool) -> Iterator[None]:
             layer.plain = False
 
 
-def _openvino(model: "MultiTaskModel", path: Path, options: ExportOptions, samples: Sequence) -> None:
+def _openvino(model: MultiTaskModel, path: Path, options: ExportOptions, samples: Sequence) -> None:
     openvino, tf = package("openvino"), package("tensorflow")
     module, serve = _module(model, options)
     with tempfile.TemporaryDirectory() as scratch:
