@@ -163,7 +163,7 @@ class Pictures(keras.callbacks.Callback):
         labels: a dict with the images' `semseg` and `depth`.
         folder: where the PNG files go.
         writer: where TensorBoard's copies go.
-        predict: takes images to their predictions; `model.predict` if not given.
+        predict: takes images to their predictions.
     """
 
     def __init__(
@@ -172,10 +172,10 @@ class Pictures(keras.callbacks.Callback):
         labels: Mapping[str, np.ndarray],
         folder: Path,
         writer: EventWriter,
-        predict: Callable[[np.ndarray], dict[str, np.ndarray]] | None = None,
+        predict: Callable[[np.ndarray], dict[str, np.ndarray]],
     ):
         super().__init__()
-        self.predict = predict or (lambda images: self.model.predict(images, batch_size=len(images), verbose=0))
+        self.predict = predict
         self.images = images
         self.labels = labels
         self.folder = folder

@@ -20,7 +20,6 @@ from tensorboard.plugins.histogram import metadata as histogram_metadata
 from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
 from tensorboard.plugins.hparams import metadata as hparams_metadata
 from tensorboard.plugins.image import metadata as image_metadata
-from tensorboard.plugins.text import metadata as text_metadata
 from tensorboard.summary.writer.record_writer import RecordWriter
 from tensorboard.util.tensor_util import make_tensor_proto
 
@@ -134,11 +133,6 @@ class EventWriter:
         counts, edges = np.histogram(values, bins)
         buckets = np.stack([edges[:-1], edges[1:], counts], axis=-1).astype(np.float64)
         self._write_tensor(tag, buckets, step, histogram_metadata.create_summary_metadata("", ""))
-
-    def text(self, tag: str, markdown: str, step: int = 0) -> None:
-        """Writes a text in Markdown, which TensorBoard renders."""
-        text = np.array(markdown.encode(), object)
-        self._write_tensor(tag, text, step, text_metadata.create_summary_metadata("", ""))
 
     def hparams(self, hparams: Mapping[str, Any], metrics: Mapping[str, Any] | None = None, step: int = 0) -> None:
         """Writes the run's row in the HParams dashboard, whose columns are the hyper-parameters and the scalars.

@@ -64,13 +64,12 @@ def test_what_was_written_is_what_tensorboard_reads(tmp_path):
         writer.scalars({"val_miou": np.float64(71.25), "val_silog": np.array([16.5], np.float32)[0]}, step=3)
         writer.image("predictions", pictures, step=3)
         writer.histogram("depth", depth, step=3, bins=edges)
-        writer.text("config", "**Größe** | 4", step=3)
         writer.custom_scalars_layout({"Report": {"Grader": ["val_grader$"], "Depth": ["a$", "b$"]}})
     found = read(tmp_path / "made" / "tensorboard")
 
     assert found["scalars"] == {"val_miou": [[3, 71.25]], "val_silog": [[3, 16.5]]}
-    plugins = [found["plugins"][tag] for tag in ("predictions", "depth", "config")]
-    assert plugins == ["images", "histograms", "text"]
+    plugins = [found["plugins"][tag] for tag in ("predictions", "depth")]
+    assert plugins == ["images", "histograms"]
     [[step, parts]] = found["tensors"]["predictions"]
     width, height, *files = (base64.b64decode(part) for part in parts)
     assert (step, int(width), int(height)) == (3, 9, 6)
@@ -80,7 +79,6 @@ def test_what_was_written_is_what_tensorboard_reads(tmp_path):
     counts = [int(((depth >= low) & (depth < high)).sum()) for low, high in zip(edges, edges[1:], strict=False)]
     np.testing.assert_array_equal(buckets, np.stack([edges[:-1], edges[1:], counts], -1))
     assert sum(counts) == 997
-    assert base64.b64decode(found["tensors"]["config"][0][1][0]).decode() == "**Größe** | 4"
     assert found["layout"] == {"Report": {"Grader": ["val_grader$"], "Depth": ["a$", "b$"]}}
 
 
@@ -202,7 +200,6 @@ with EventWriter({str(tmp_path)!r}, purge_step=0) as writer:
     writer.scalars({{"loss": 1.0}}, 0)
     writer.image("picture", np.zeros((4, 4), np.uint8), 0)
     writer.histogram("depth", np.arange(9.0), 0)
-    writer.text("config", "text")
     writer.hparams({{"batch_size": 4}}, metrics={{"best/val_grader": 1.0}})
     writer.custom_scalars_layout()
     writer.graph([GraphNode("image", "Input", (), (None, 4, 4, 3), 0)])

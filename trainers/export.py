@@ -157,7 +157,7 @@ def measure_loss(model: MultiTaskModel, kind: str, path: Path, options: ExportOp
         return f"its drop in grader is not measured ({first_line(error)})"
     if dataset is None:
         return "its drop in grader is not measured, for no dataset is known"
-    sizes = {view.output_size(*size) for size in dataset.sizes or [dataset[0]["image"].shape[:2]]}
+    sizes = {view.output_size(*size) for size in dataset.sizes}
     if options.size and sizes != {options.size}:
         said = " and ".join(f"{height}x{width}" for height, width in sorted(sizes))
         return f"its drop in grader is not measured, for validation images are cut to {said}; give that as --size"

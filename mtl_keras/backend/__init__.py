@@ -5,7 +5,6 @@ from mtl_keras.backend.feeding import ReadyBatches, feed, feed_images
 from mtl_keras.backend.hardware import (
     cores,
     describe,
-    devices,
     idle_gpu_warning,
     peak_memory,
     present_gpus,
@@ -40,7 +39,6 @@ __all__ = [
     "cores",
     "count",
     "describe",
-    "devices",
     "disconnect",
     "feed",
     "feed_images",

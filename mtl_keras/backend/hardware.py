@@ -53,11 +53,6 @@ def _where(accelerators: list[str], count: int) -> str:
     return f"{names} ({count} of {len(accelerators)})" if count < len(accelerators) else names
 
 
-def devices() -> list[str]:
-    """The names of the devices that computations can run on, as people call them."""
-    return _accelerators() or [f"cpu ({cores()} cores)"]
-
-
 def _accelerators() -> list[str]:
     return {"jax": _jax_devices, "tensorflow": _tensorflow_devices, "torch": _torch_devices}[keras.backend.backend()]()
 

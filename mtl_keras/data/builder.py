@@ -4,7 +4,6 @@ import abc
 import contextlib
 import datetime
 import errno
-import itertools
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -74,12 +73,6 @@ class ExampleBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  
     def measures_depth(self) -> bool:
         """Whether the spec's depth statistics are those of the train split, rather than published ones."""
         return True
-
-    def bad_files(self) -> list[BadFile]:
-        """Reads every file of the source without writing anything, and names those that cannot be used."""
-        jobs = list(itertools.chain.from_iterable(self.jobs().values()))
-        results = ordered_map(self.reader(), tqdm(jobs, desc=f"Checking {self.name}", unit=" samples"), processes=False)
-        return [bad for result in results if not isinstance(result, Example) for bad in result]
 
     def _create_builder_config(self, builder_config: Any, version: Any) -> tfds.core.BuilderConfig | None:
         if isinstance(builder_config, tfds.core.BuilderConfig):

@@ -105,8 +105,7 @@ def decoded_bytes(dataset: Dataset) -> int:
     if not len(dataset):
         return 0
     first = dataset[0]
-    pixels = dataset.pixels or first["semseg"].size * len(dataset)
-    return sample_bytes(first) * pixels // first["semseg"].size
+    return sample_bytes(first) * dataset.pixels // first["semseg"].size
 
 
 def sample_bytes(sample: dict[str, Any]) -> int:

@@ -54,9 +54,8 @@ class Dataset:
 
     It needs no TensorFlow, can be pickled into worker processes, and reads from several threads at once.
 
-    `sizes` has, for each (height, width) among the split's images, the id of one that has it; it is empty where the
-    split was prepared before sizes were noted. `pixels` counts those of all its images, None if nobody has. `tasks` are
-    those that any sample has a label of.
+    `sizes` has, for each (height, width) among the split's images, the id of one that has it. `pixels` counts those of
+    all its images. `tasks` are those that any sample has a label of.
 
     Args:
         path: the prepared folder, `<prepared_dir>/<name>/<configuration>/<version>`.
@@ -84,10 +83,10 @@ class Dataset:
             self.measured_depth: dict[str, float] | None = metadata["measured_depth"]
             self.bad_files: list[tuple[str, str]] = [tuple(file) for file in metadata["bad_files"]]
             self.sizes: dict[tuple[int, int], str] = {
-                (height, width): id for height, width, id in metadata.get("sizes", {}).get(split, ())
+                (height, width): id for height, width, id in metadata["sizes"][split]
             }
-            self.pixels: int | None = metadata.get("pixels", {}).get(split)
-            self.tasks: tuple[str, ...] = tuple(metadata.get("tasks", {}).get(split, ("depth", "semseg")))
+            self.pixels: int = metadata["pixels"][split]
+            self.tasks: tuple[str, ...] = tuple(metadata["tasks"][split])
             self._length = splits[split].num_examples
             identity = "|".join([self.full_name, split, str(self._length), metadata["prepared"]])
             self.fingerprint = hashlib.sha256(identity.encode()).hexdigest()[:16]

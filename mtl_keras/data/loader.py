@@ -233,7 +233,7 @@ def _check_numbers(least: int, **numbers: Any) -> None:
 
 
 def _view_sizes(dataset: Dataset, view: View, batch_size: int) -> dict[tuple[int, int], str]:
-    """For each size of what the view cuts, as far as noted, the id of an image, before any is read.
+    """For each size of what the view cuts, the id of an image, before any is read.
 
     Refuses images that it cannot cut, and those that make no common batch.
     """

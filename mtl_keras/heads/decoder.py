@@ -39,11 +39,11 @@ def refine(x):
 
 
 @block
-def predictor(x, *, channels: int, scale: int = 4):
+def predictor(x, *, channels: int):
     """Predictions at the image's size, float32 under every precision: (batch, h, w, c) → (batch, 4h, 4w, channels).
 
     The last 1×1 convolution has a bias and no activation; what it gives is upsampled bilinearly.
     """
     uniform = TorchUniform(x.shape[-1])
     x = Conv2D(channels, 1, kernel_initializer=uniform, bias_initializer=uniform, dtype="float32", name="predict")(x)
-    return BilinearUpsampling(scale, dtype="float32", name="upsample")(x)
+    return BilinearUpsampling(4, dtype="float32", name="upsample")(x)

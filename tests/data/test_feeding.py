@@ -40,9 +40,6 @@ def test_a_loader_tells_the_size_that_all_images_have(prepared, two_sizes):
     assert one_pass(prepared["val"], 2).image_size == (64, 96)
     assert Loader(prepared["train"], 4, CROP).image_size == (32, 32)
     assert one_pass(two_sizes, 1).image_size == (None, None)
-    # A split that was prepared before sizes were noted.
-    two_sizes.sizes.clear()
-    assert one_pass(two_sizes, 1).image_size == (None, None)
 
 
 def test_an_evaluation_is_of_every_batch_once_each_time(prepared):

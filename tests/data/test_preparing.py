@@ -230,13 +230,6 @@ def test_trouble_that_is_no_damage_does_not_have_the_data_deleted(trouble):
     assert error.value is trouble
 
 
-def test_bad_files_are_found_without_preparing(miniscapes_dir, tmp_path):
-    damage(miniscapes_dir)
-    builder = data.make_builder("miniscapes", data_dir=miniscapes_dir, prepared_dir=tmp_path / "prepared")
-    assert len(builder.bad_files()) == 10
-    assert not (tmp_path / "prepared").exists()
-
-
 def test_large_images_are_used(tmp_path):
     for kind, array in (("rgb", np.zeros((16, 8192, 3), np.uint8)), ("semseg", np.zeros((16, 8192), np.uint8))):
         (tmp_path / "source" / "train" / kind).mkdir(parents=True)

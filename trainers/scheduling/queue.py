@@ -148,12 +148,10 @@ class Queue:
     def _count(self, stage: Stage) -> int:
         return sum(entry.stage is stage for entry in self.entries)
 
-    def _skip_if_finished(self, entry: Entry) -> bool:
+    def _skip_if_finished(self, entry: Entry) -> None:
         found = self.folders.find(entry.run.config)
-        if found.state is not State.FINISHED:
-            return False
-        self._settle(entry, found.folder)
-        return True
+        if found.state is State.FINISHED:
+            self._settle(entry, found.folder)
 
     def _start(self) -> None:
         for entry in self.entries:

@@ -52,7 +52,7 @@ def asphalt(surface: Surface, markings: Markings) -> np.ndarray:
     colour = surface.colour * tone
     keep = (surface.fractal(x * 3, z * 3, 0.2) + 0.5 > markings.wear * 0.8) * np.float32(0.92)
     keep = keep * np.minimum(1, surface.fade(0.04) + 0.45)
-    return _rails(mix(colour, markings.colour, _lines(sideways, z, markings) * keep), sideways, z, surface, markings)
+    return _rails(mix(colour, markings.colour, _lines(sideways, z, markings) * keep), sideways, surface, markings)
 
 
 def _lines(sideways: np.ndarray, z: np.ndarray, markings: Markings) -> np.ndarray:
@@ -76,7 +76,7 @@ def _lines(sideways: np.ndarray, z: np.ndarray, markings: Markings) -> np.ndarra
     return painted.astype(np.float32)
 
 
-def _rails(colour, sideways, z, surface: Surface, markings: Markings) -> np.ndarray:
+def _rails(colour, sideways, surface: Surface, markings: Markings) -> np.ndarray:
     for place in markings.rails:
         offset = np.abs(sideways - np.float32(place))
         bed = (np.abs(offset - 0.72) < 0.22) * np.float32(0.25)

@@ -63,7 +63,7 @@ def _cast(shadow: Shadow, x: float, z: float, reach: float) -> Shadow:
 
 def _darken(share: np.ndarray, shadow: Shadow, strength: float, camera: Camera, position, ground) -> None:
     """Takes a soft ellipse off a share of light."""
-    box = _box(shadow, camera, share.shape)
+    box = _box(shadow, camera)
     if box is None:
         return
     if not ground[box].any():
@@ -78,7 +78,7 @@ def _darken(share: np.ndarray, shadow: Shadow, strength: float, camera: Camera, 
     share[box] *= 1 - depth * ground[box]
 
 
-def _box(shadow: Shadow, camera: Camera, shape: tuple[int, int]):
+def _box(shadow: Shadow, camera: Camera) -> tuple[slice, slice] | None:
     """The rows and columns of samples that hold a footprint, if any."""
     (hx, hz), w, length = shadow.heading, shadow.half_width, shadow.half_length
     corners = np.array(
