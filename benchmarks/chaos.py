@@ -37,7 +37,6 @@ from trainers.run_folder import RunFolder
 
 KINDS = ("step", "save", "epoch's end", "start", "SIGTERM")
 SAVE_STEPS = 3
-EXIT_STOPPED = 75
 # What SIGTERM may take, by the project's promise.
 SECONDS_TO_STOP = 10.0
 # Clocks differ between two runs; everything else is a function of the configuration.
@@ -193,7 +192,7 @@ def train_under_fire(
         if steps:
             outcome.repeated.append(max(0, done - steps[0] + 1))
             done = steps[-1]
-        expected = {None: 0, "SIGTERM": EXIT_STOPPED}.get(kill and kill.kind, -signal.SIGKILL)
+        expected = {None: 0, "SIGTERM": cli.EXIT_STOPPED}.get(kill and kill.kind, -signal.SIGKILL)
         if status != expected:
             said = sitting.output.read_text(encoding="utf-8").strip().splitlines()
             outcome.differences.append(f"{kill}: status {status}, expected {expected}: {said[-1] if said else ''}")

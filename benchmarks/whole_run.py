@@ -76,4 +76,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    cli.launch(main, takes="flags of trainers.fit, behind `--`")
+    cli.launch(main, takes_arguments=True)

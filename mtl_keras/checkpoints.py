@@ -18,7 +18,7 @@ import safetensors.numpy
 
 from mtl_keras.backend import assign_total
 from mtl_keras.errors import UserError, first_line
-from mtl_keras.files import replacing
+from mtl_keras.files import write_bytes
 
 # bfloat16 and other types that NumPy lacks do not occur: Keras keeps its variables in float32 under every policy.
 State = dict[str, np.ndarray]
@@ -30,23 +30,28 @@ _NAME = re.compile(r"step-(\d{10})-([0-9a-f]{16})\.safetensors")
 
 def training_state(model: keras.Model) -> State:
     """Copies of everything that a step reads or writes: weights, optimizer, metrics under way, random state."""
-    groups = {"model": model.variables, "metrics": model.metrics_variables}
-    if model.optimizer is not None:
-        groups["optimizer"] = model.optimizer.variables
-    return {name: np.array(keras.ops.convert_to_numpy(v)) for name, v in _named(groups).items()}
+    return _copies(_trained(model))
 
 
 def restore_training_state(model: keras.Model, state: State) -> None:
     """Puts back what `training_state` took; raises `UserError` where the model is another one."""
+    assign(_trained(model), state)
+
+
+def _trained(model: keras.Model) -> dict[str, keras.Variable]:
     groups = {"model": model.variables, "metrics": model.metrics_variables}
     if model.optimizer is not None:
         groups["optimizer"] = model.optimizer.variables
-    assign(_named(groups), state)
+    return _named(groups)
 
 
 def weights_of(model: keras.Model) -> State:
     """Copies of a model's variables by path, batch statistics included."""
-    return {name: np.array(keras.ops.convert_to_numpy(v)) for name, v in _named({"": model.variables}).items()}
+    return _copies(_named({"": model.variables}))
+
+
+def _copies(variables: Mapping[str, keras.Variable]) -> State:
+    return {name: np.array(keras.ops.convert_to_numpy(variable)) for name, variable in variables.items()}
 
 
 def assign_weights(model: keras.Model, weights: State) -> None:
@@ -82,8 +87,7 @@ def _named(groups: Mapping[str, list[keras.Variable]]) -> dict[str, keras.Variab
 
 def write_tensors(path: Path, tensors: State, facts: Mapping[str, Any]) -> None:
     """Writes arrays with JSON facts in the header, whole or not at all."""
-    with replacing(path) as temporary:
-        temporary.write_bytes(_encoded(tensors, facts))
+    write_bytes(path, _encoded(tensors, facts))
 
 
 def _encoded(tensors: State, facts: Mapping[str, Any]) -> bytes:
@@ -126,8 +130,7 @@ class StateFiles:
         """
         content = _encoded(state, facts)
         final = self.folder / f"step-{step:010d}-{_checksum(content)}.safetensors"
-        with replacing(final) as temporary:
-            temporary.write_bytes(content)
+        write_bytes(final, content)
         if not self._whole(final):
             raise OSError(errno.EIO, "does not read back as it was written", str(final))
         others = [path for _, path in self._found() if path != final]

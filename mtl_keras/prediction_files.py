@@ -1,11 +1,10 @@
 """Predictions as image files that other programs read."""
 
-import io
-
 import numpy as np
 from PIL import Image
 
 from mtl_keras.data.depth_encoding import encode_inverse_depth
+from mtl_keras.data.images import encode
 from mtl_keras.data.spec import DataSpec
 
 # As KITTI's depth maps: metres times 256 in 16 bits, 0 for no depth.
@@ -17,7 +16,7 @@ def semseg_png(ids: np.ndarray, spec: DataSpec) -> bytes:
     """A palette PNG whose pixels are train ids, (height, width), in the dataset's colours; 255 is black."""
     picture = Image.fromarray(np.asarray(ids, np.uint8))
     picture.putpalette(np.asarray(spec.palette, np.uint8).tobytes().ljust(768, b"\0"))
-    return _png(picture)
+    return encode(picture, format="PNG")
 
 
 def depth_16_png(metres: np.ndarray) -> bytes:
@@ -27,15 +26,9 @@ def depth_16_png(metres: np.ndarray) -> bytes:
     """
     near = np.clip(np.nan_to_num(metres), 0, FARTHEST_DEPTH_16)
     codes = np.rint(near.astype(np.float64) * DEPTH_UNITS_PER_METRE)
-    return _png(Image.fromarray(codes.astype(np.uint16)))
+    return encode(Image.fromarray(codes.astype(np.uint16)), format="PNG")
 
 
 def depth_8_png(metres: np.ndarray) -> bytes:
     """An 8-bit grey PNG of quantised inverse depth, (height, width), as Miniscapes has it; clamped to 4–300 m."""
-    return _png(Image.fromarray(encode_inverse_depth(metres, out_of_range="clamp")))
-
-
-def _png(picture: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, format="PNG")
-    return buffer.getvalue()
+    return encode(Image.fromarray(encode_inverse_depth(metres, out_of_range="clamp")), format="PNG")

@@ -22,16 +22,20 @@ flags.disclaim_key_flags()
 
 EXIT_SOME_FAILED = 1
 EXIT_USER_ERROR = 2
+# A loss that is not finite has stopped the run: sysexits' EX_DATAERR.
+EXIT_NOT_FINITE = 65
+# A signal has stopped the run, and it can go on: sysexits' EX_TEMPFAIL, "try again later".
+EXIT_STOPPED = 75
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 
 
-def launch(main: Callable[[list[str]], int | None], *, takes: str | None = None) -> None:
+def launch(main: Callable[[list[str]], int | None], *, takes_arguments: bool = False) -> None:
     """Runs a command: parses flags, calls `main` with what is left, and exits with its status.
 
     Args:
         main: the command; gets its positional arguments.
-        takes: what the positional arguments are, for the message; None if the command takes none.
+        takes_arguments: whether there may be any.
     """
 
     def parse(argv: Sequence[str]) -> list[str]:
@@ -41,7 +45,7 @@ def launch(main: Callable[[list[str]], int | None], *, takes: str | None = None)
             fail(f"{first_line(error)}; --help lists the flags")
         except SystemExit:
             sys.exit(0)  # --help was asked for and given, which absl takes for a failure
-        if rest and takes is None:
+        if rest and not takes_arguments:
             fail(f"'{rest[0]}' is no flag; this command takes flags alone, --help lists them")
         # Libraries report through absl too; a person wants their warnings only.
         logging.set_verbosity(logging.WARNING)

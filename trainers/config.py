@@ -8,13 +8,13 @@ import typing
 from pathlib import Path
 from typing import Any
 
+from mtl_keras.data.cache import CACHES
 from mtl_keras.errors import UserError, on_one_line
 from mtl_keras.files import as_tuples, read_values
 from zoo.recipes import RECIPES, default_recipe
 
 OPTIMIZERS = ("adam", "sgd", "adamw")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
-CACHES = ("none", "ram", "disk")
 ON_NAN = ("stop", "rollback", "skip")
 # The fields that say where a run finds its data and keeps it meanwhile; a resumed run may have others.
 PLACES = ("data_dir", "prepared_dir", "cache", "cache_dir", "workers")

@@ -199,4 +199,4 @@ if __name__ == "__main__":
     flags.DEFINE_integer("most_megabytes", 20, "largest upload, MiB", lower_bound=1)
     flags.DEFINE_float("most_megapixels", 16.0, "largest image, millions of pixels", lower_bound=0.01)
     flags.register_validator("most_megapixels", lambda value: math.isfinite(value * 1e6), "give a number, such as 16")
-    cli.launch(main, takes="a run")
+    cli.launch(main, takes_arguments=True)

@@ -107,4 +107,4 @@ def _facts(source: str, model: Any, dataset: Any, options: Any) -> dict[str, Any
 
 
 if __name__ == "__main__":
-    cli.launch(main, takes="a run")
+    cli.launch(main, takes_arguments=True)

@@ -184,4 +184,4 @@ def _dataset(source: str, split: str) -> Any:
 
 
 if __name__ == "__main__":
-    cli.launch(main, takes="a run")
+    cli.launch(main, takes_arguments=True)

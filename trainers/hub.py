@@ -124,4 +124,4 @@ if __name__ == "__main__":
     flags.DEFINE_bool("private", False, "push: a new repository can be seen by its owner alone")
     flags.DEFINE_string("revision", None, "pull: a branch, tag or commit")
     flags.DEFINE_string("runs_dir", "runs", "pull: where the run's folder is made")
-    cli.launch(main, takes="push or pull")
+    cli.launch(main, takes_arguments=True)

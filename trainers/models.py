@@ -50,4 +50,4 @@ def main(arguments: list[str]) -> int | None:
 
 
 if __name__ == "__main__":
-    cli.launch(main, takes="runs")
+    cli.launch(main, takes_arguments=True)

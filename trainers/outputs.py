@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mtl_keras.data.images import BadFile
 from mtl_keras.errors import UserError, on_one_line
-from mtl_keras.files import replacing
+from mtl_keras.files import write_bytes
 
 # What a file system says of a name that is too long for it or has a character that it lacks; others may be good.
 _OF_THE_NAME = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)
@@ -19,8 +19,7 @@ def write(path: Path, data: bytes) -> None:
         UserError: the folder cannot be written to.
     """
     try:
-        with replacing(path) as beside:
-            beside.write_bytes(data)
+        write_bytes(path, data)
     except OSError as error:
         raise cannot_write(path, error) from None
 

@@ -212,4 +212,4 @@ def _summary(console: Any, progress: Progress, out: Path, seconds: float) -> int
 
 
 if __name__ == "__main__":
-    cli.launch(main, takes="a run and inputs")
+    cli.launch(main, takes_arguments=True)

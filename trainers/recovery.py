@@ -19,11 +19,10 @@ from mtl_keras.faults import NotFinite, all_finite, where_not_finite
 from mtl_keras.model import MultiTaskModel
 from mtl_keras.optimizers import unwrapped
 from mtl_keras.saving import LastState
+from trainers.cli import EXIT_NOT_FINITE
 from trainers.run_folder import RunFolder
 from trainers.session import Session
 
-# The status of a run that a loss which is not finite has stopped: sysexits' EX_DATAERR.
-EXIT_NOT_FINITE = 65
 MOST_ROLLBACKS = 5
 
 _ADVICE = "a lower learning rate or --clip_norm may help"

@@ -65,4 +65,4 @@ def read_there(study: Study, out: Path):
 
 
 if __name__ == "__main__":
-    cli.launch(main, takes="studies")
+    cli.launch(main, takes_arguments=True)

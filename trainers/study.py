@@ -89,4 +89,4 @@ def _next_step(status: int, study: str, runs_dir: str) -> str:
 
 
 if __name__ == "__main__":
-    cli.launch(main, takes="a study")
+    cli.launch(main, takes_arguments=True)

@@ -191,4 +191,4 @@ def main(arguments: list[str]) -> int | None:
 if __name__ == "__main__":
     flags.DEFINE_enum("split", None, ["train", "val", "test"], "the split; that of the archive's metrics by default")
     data_flags.define(dataset="the dataset; that of the archive's config.json by default")
-    cli.launch(main, takes="an archive")
+    cli.launch(main, takes_arguments=True)

@@ -19,6 +19,7 @@ from mtl_keras.event_writer import EventWriter
 from mtl_keras.profiling import Trace
 from mtl_keras.progress import ProgressBar
 from trainers import dashboards, recovery, same_data
+from trainers.cli import EXIT_STOPPED
 from trainers.config import RunConfig
 from trainers.devices import StopTogether
 from trainers.finishing import finish
@@ -27,8 +28,6 @@ from trainers.session import Session
 from trainers.signals import ending_at_once
 
 PICTURES = 4
-# The status of a run that a signal stopped and that can go on: sysexits' EX_TEMPFAIL, "try again later".
-EXIT_STOPPED = 75
 
 console = Console(highlight=False, soft_wrap=True, markup=False)
 

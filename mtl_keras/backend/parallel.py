@@ -75,7 +75,7 @@ class Parallel:
         """Has a model's batch normalisation span TensorFlow's replicas; its config stays as it is."""
         if self.total == 1 or keras.backend.backend() != "tensorflow":
             return
-        for layer in _flatten(model):
+        for layer in model._flatten_layers():
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.synchronized = self.synchronized
 
@@ -97,12 +97,6 @@ def _tensorflow_strategy(devices: int) -> Any:
     # Keeps its list of devices, and its warning that CPUs have no NCCL, off the terminal.
     tensorflow.get_logger().setLevel("ERROR")
     return tensorflow.distribute.MirroredStrategy(_local_devices()[:devices])
-
-
-def _flatten(layer: keras.Layer) -> Iterator[keras.Layer]:
-    yield layer
-    for part in getattr(layer, "layers", ()):
-        yield from _flatten(part)
 
 
 def _local_devices() -> list[str]:

@@ -172,15 +172,16 @@ def encode_png(array: np.ndarray) -> bytes:
     image = Image.fromarray(array)
     if image.mode == "L":
         image.putpalette(_GREYS)
-    return _encode(image, format="PNG", compress_level=6 if image.mode == "P" else 4)
+    return encode(image, format="PNG", compress_level=6 if image.mode == "P" else 4)
 
 
 def encode_jpeg(array: np.ndarray) -> bytes:
     """JPEG bytes of (H, W, 3) uint8, at quality 95 with full colour resolution."""
-    return _encode(Image.fromarray(array), format="JPEG", quality=95, subsampling=0)
+    return encode(Image.fromarray(array), format="JPEG", quality=95, subsampling=0)
 
 
-def _encode(image: Image.Image, **options) -> bytes:
+def encode(image: Image.Image, **options) -> bytes:
+    """The bytes of the file that Pillow would save with these options."""
     buffer = io.BytesIO()
     image.save(buffer, **options)
     return buffer.getvalue()

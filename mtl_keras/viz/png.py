@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from mtl_keras.files import replacing
+from mtl_keras.files import replacing, write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,9 +47,7 @@ def encode_png(array: np.ndarray) -> bytes:
 
 def save_png(path: str | os.PathLike, array: np.ndarray) -> None:
     """Writes the pixels (see `encode_png`) to `path`, in whose place there is at every moment a whole file or none."""
-    data = encode_png(array)
-    with replacing(path) as beside:
-        beside.write_bytes(data)
+    write_bytes(path, encode_png(array))
 
 
 def save_figure(path: str | os.PathLike, figure: "Figure", dpi: int = 160) -> None:

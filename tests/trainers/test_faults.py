@@ -15,7 +15,7 @@ from mtl_keras.callbacks import read_metrics
 from mtl_keras.checkpoints import StateFiles, weights_of
 from tests.conftest import AS_A_USER
 from tests.trainers.conftest import LIGHT, ROOT
-from trainers.recovery import EXIT_NOT_FINITE
+from trainers.cli import EXIT_NOT_FINITE
 
 BAD = "7"
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from mtl_keras.errors import UserError
 from tests.trainers import fake_runs
 from tests.trainers.waiting import wait_until
+from trainers.cli import EXIT_SOME_FAILED, EXIT_STOPPED
 from trainers.config import RunConfig
 from trainers.scheduling import failures, listing, queue
 from trainers.scheduling.engines import SITTING
@@ -173,7 +174,7 @@ class TestQueue:
         status, printed = run_study(
             fake_runs.FakeEngine({"off": 2}, log="error: dataset: 'mars' is unknown; use streets")
         )
-        assert status == queue.EXIT_FAILED
+        assert status == EXIT_SOME_FAILED
         assert self.ledger(tmp_path).failures == {"off": "dataset: 'mars' is unknown; use streets"}
         assert "1 finished, 0 running, 0 left, 1 failed" in printed.splitlines()[-1]
         assert run_study(fake_runs.FakeEngine())[0] == 0
@@ -182,18 +183,18 @@ class TestQueue:
     def test_runs_that_are_refused_in_the_same_words_end_the_study(self, run_study, tmp_path):
         engine = fake_runs.FakeEngine({"off": 2, "on": 2}, log="error: pretrained: no such file")
         status, printed = run_study(engine, seeds=2)
-        assert status == queue.EXIT_FAILED and [label for label, _ in engine.started] == ["off", "on"]
+        assert status == EXIT_SOME_FAILED and [label for label, _ in engine.started] == ["off", "on"]
         assert "0 finished, 0 running, 2 left, 2 failed" in printed.splitlines()[-1]
         assert run_study(fake_runs.FakeEngine(), seeds=2)[0] == 0
 
     def test_runs_that_crash_alike_do_not(self, run_study, tmp_path):
         engine = fake_runs.FakeEngine({"off": 1, "on": 1}, log="RuntimeError: out of luck")
-        assert run_study(engine, seeds=2)[0] == queue.EXIT_FAILED
+        assert run_study(engine, seeds=2)[0] == EXIT_SOME_FAILED
         assert [label for label, _ in engine.started] == ["off", "on", "off.seed1", "on.seed1"]
 
     def test_a_run_whose_loss_is_no_number_has_failed_though_it_ended_well(self, run_study, tmp_path):
         engine = fake_runs.FakeEngine(loss=float("nan"))
-        assert run_study(engine)[0] == queue.EXIT_FAILED
+        assert run_study(engine)[0] == EXIT_SOME_FAILED
         assert self.ledger(tmp_path).failures["on"].startswith("the loss is nan from epoch 2 on")
         again = fake_runs.FakeEngine()
         run_study(again)
@@ -206,7 +207,7 @@ class TestQueue:
                 job.log.write_text("")
 
         status, _ = run_study(Elsewhere())
-        assert status == queue.EXIT_FAILED and set(self.ledger(tmp_path).failures) == {"off", "on"}
+        assert status == EXIT_SOME_FAILED and set(self.ledger(tmp_path).failures) == {"off", "on"}
 
     def test_runs_of_other_settings_have_files_of_their_own(self, run_study, tmp_path):
         run_study(fake_runs.FakeEngine())
@@ -216,7 +217,7 @@ class TestQueue:
 
     def test_a_run_that_was_cut_off_is_resumed(self, run_study):
         status, _ = run_study(fake_runs.FakeEngine({"off": 75}))
-        assert status == queue.EXIT_STOPPED
+        assert status == EXIT_STOPPED
         engine = fake_runs.FakeEngine()
         assert run_study(engine)[0] == 0
         assert engine.started == [("off", "--resume")]

@@ -13,7 +13,7 @@ from pathlib import Path
 import safetensors
 
 from mtl_keras.errors import UserError
-from mtl_keras.files import read_values, replacing, write_json, write_text
+from mtl_keras.files import read_values, write_bytes, write_json, write_text
 from trainers.config import RunConfig, read_config
 from trainers.portable import with_names_of_weights
 from trainers.run_folder import RunFolder
@@ -202,8 +202,7 @@ def _stays(old: Result, new: Result, where: Path) -> bool:
 
 def _write_copy(result: Result, where: Path, folder: RunFolder | None) -> None:
     if result.rows and folder is not None:
-        with replacing(where / "metrics.csv") as beside:
-            beside.write_bytes(folder.metrics.read_bytes())
+        write_bytes(where / "metrics.csv", folder.metrics.read_bytes())
     else:
         (where / "metrics.csv").unlink(missing_ok=True)
     write_text(where / "config.json", result.config.to_json())

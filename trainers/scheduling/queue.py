@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 from mtl_keras.files import write_text
-from trainers.cli import EXIT_USER_ERROR
+from trainers.cli import EXIT_SOME_FAILED, EXIT_STOPPED, EXIT_USER_ERROR
 from trainers.run_folder import BUSY
 from trainers.scheduling import failures
 from trainers.scheduling.engines import Engine, Job
@@ -26,9 +26,6 @@ from trainers.scheduling.ledger import (
 from trainers.scheduling.plan import PlannedRun, identity
 from trainers.scheduling.view import View
 
-# As trainers.training has it: a signal stopped the run, and it can go on.
-EXIT_STOPPED = 75
-EXIT_FAILED = 1
 # So many runs refused in the same words say that the others would be too.
 ENOUGH_REFUSED = 2
 POLL_SECONDS = 0.5
@@ -124,7 +121,7 @@ class Queue:
         stages = {entry.stage for entry in self.entries}
         if self._signals or Stage.STOPPED in stages:
             return EXIT_STOPPED
-        return EXIT_FAILED if Stage.FAILED in stages else 0
+        return EXIT_SOME_FAILED if Stage.FAILED in stages else 0
 
     def seconds_left(self) -> float | None:
         """How long the rest will take, by the epochs of all runs so far; None before the first."""
