@@ -16,7 +16,7 @@ from mtl_keras.data import Dataset, Statistics
 from mtl_keras.errors import UserError
 from trainers import cli, data_report
 from trainers.config import SOURCE, RunConfig
-from trainers.run_folder import checked_out
+from trainers.run_folder import writable
 
 FLAGS = flags.FLAGS
 
@@ -29,7 +29,7 @@ flags.DEFINE_string("out", None, "folder for the pictures; beside the prepared d
 def main(arguments: list[str]) -> None:
     del arguments
 
-    out = checked_out(Path(FLAGS.out)) if FLAGS.out else None
+    out = writable(Path(FLAGS.out)) if FLAGS.out else None
     config = RunConfig(**cli.given_flags(RunConfig))
     datasets = data.load_splits(config.dataset, FLAGS.split, **config.source)
     statistics = {split: _statistics(dataset) for split, dataset in datasets.items()}

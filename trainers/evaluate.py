@@ -22,7 +22,7 @@ from mtl_keras.files import new_folder
 from mtl_keras.inference import predict_batch
 from trainers import cli, data_flags, evaluation_report, portable, prediction_flags, submission
 from trainers.config import RunConfig
-from trainers.run_folder import checked_out, folder_for, open_run, run_of
+from trainers.run_folder import folder_for, open_run, run_of, writable
 
 FLAGS = flags.FLAGS
 ARCHIVE = "submission.zip"
@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> None:
     out = folder_for(arguments[0], FLAGS.out, f"evaluations/{FLAGS.split}")
     if out.exists():
         raise UserError(f"out: {out} exists already; give another folder, or leave --out away")
-    checked_out(out)
+    writable(out)
     model = zoo.load(arguments[0])
     loader = open_split(arguments[0], model.spec)
     evaluation, options = Evaluation(model.spec), dataclasses.replace(options, confidence=True)

@@ -30,7 +30,7 @@ from mtl_keras.exporting import FILES, FORMATS, PRECISIONS, ExportOptions, check
 from mtl_keras.inference import Prediction
 from mtl_keras.model import MultiTaskModel
 from trainers import cli, data_flags, prediction_flags
-from trainers.run_folder import checked_out, home_of, open_run, run_of
+from trainers.run_folder import home_of, open_run, run_of, writable
 
 FLAGS = flags.FLAGS
 CHECKED_SIZE = (256, 512)
@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> int | None:
     if unknown := [name for name in FLAGS.format if name not in FORMATS]:
         raise UserError(f"format: '{unknown[0]}' is unknown; use one or more of {', '.join(FORMATS)}")
     size = prediction_flags.size("size")
-    out = checked_out(Path(FLAGS.out) if FLAGS.out else home_of(arguments[0]))
+    out = writable(Path(FLAGS.out) if FLAGS.out else home_of(arguments[0]))
     failures = {}
     for kind in dict.fromkeys(FLAGS.format):
         target = out / _file_name(kind)

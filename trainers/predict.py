@@ -39,7 +39,7 @@ from mtl_keras.inference import Options, Prediction, predict_batch
 from mtl_keras.model import MultiTaskModel
 from trainers import cli, inputs, outputs, prediction_flags, video
 from trainers.inputs import Input
-from trainers.run_folder import checked_out
+from trainers.run_folder import writable
 
 FLAGS = flags.FLAGS
 KINDS = ("overlay", "semseg", "depth", "depth8", "picture")
@@ -68,7 +68,7 @@ def main(arguments: list[str]) -> int | None:
         raise UserError("give a run and something to predict: `python -m trainers.predict RUN INPUT… --out DIR`")
     if not FLAGS.out:
         raise UserError("out: no folder to write to; add --out=DIR")
-    options, out, kinds = prediction_flags.options(), checked_out(Path(FLAGS.out)), _kinds()
+    options, out, kinds = prediction_flags.options(), writable(Path(FLAGS.out)), _kinds()
 
     found, problems = inputs.find(arguments[1:])
     if not found:

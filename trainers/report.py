@@ -27,7 +27,7 @@ flags.DEFINE_string("recipe", None, "which recipe's runs, where a study was run 
 def main(arguments: list[str]) -> None:
     runs_dir = Path(FLAGS.runs_dir)
     out = Path(FLAGS.out) if FLAGS.out else default_out(runs_dir)
-    known = [read_study(name) for name in studies() if is_there(read_study(name), runs_dir, out, FLAGS.recipe)]
+    known = [study for study in map(read_study, studies()) if is_there(study, runs_dir, out, FLAGS.recipe)]
     asked = [read_study(name) for name in arguments] or known
     if not asked:
         raise UserError(f"no study was run in {runs_dir}, and none lies in {out}; run trainers.study first")

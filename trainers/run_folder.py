@@ -125,7 +125,7 @@ def folder_for(path: str, out: str | None, name: str) -> Path:
     return next(candidate for candidate in candidates if not candidate.exists())
 
 
-def checked_out(folder: Path, flag: str = "out") -> Path:
+def writable(folder: Path, flag: str = "out") -> Path:
     """The folder that a flag names, if it can be written to; raises `UserError` before any work is done for it."""
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not there.is_dir():

@@ -23,7 +23,7 @@ from trainers.cli import EXIT_STOPPED
 from trainers.config import RunConfig
 from trainers.devices import StopTogether
 from trainers.finishing import finish
-from trainers.run_folder import RunFolder, checked_out, create, locked
+from trainers.run_folder import RunFolder, create, locked, writable
 from trainers.session import Session
 from trainers.signals import ending_at_once
 
@@ -35,7 +35,7 @@ console = Console(highlight=False, soft_wrap=True, markup=False)
 def start(config: RunConfig, given: dict[str, Any], parallel: backend.Parallel) -> None:
     """Starts a new run; flags that were given stand over the configuration's fields."""
     config = dataclasses.replace(config, **given)
-    checked_out(Path(config.runs_dir), "runs_dir")
+    writable(Path(config.runs_dir), "runs_dir")
     session = Session.of(config, parallel)
     if backend.process_index():
         follow(session, state=None)

@@ -39,8 +39,9 @@ class Loader(backend.ReadyBatches):
     ignore, and `depth` float32 metres (batch, height, width, 1), 0 = invalid. What it holds is a function of the seed
     and the absolute step, whatever the number of workers, the backend, and whether a run was resumed.
 
-    A training's batches go on without end, and `loader[step]` is that of an absolute step: tell `fit` how many make
-    an epoch, and not to shuffle them again. An evaluation's end after one pass.
+    A training's batches go on without end, and `loader[step]` is that of an absolute step. `MultiTaskModel.fit` knows
+    that `len(loader)` of them make an epoch; another model's is given `steps_per_epoch`, and `shuffle=False`. An
+    evaluation's end after one pass.
 
     Args:
         dataset: what to read.
@@ -69,7 +70,7 @@ class Loader(backend.ReadyBatches):
 
     Example:
         >>> train = Loader(load("streets", "train"), 8, TrainView((128, 128)), seed=1)
-        >>> model.fit(train, steps_per_epoch=len(train), epochs=4, shuffle=False)
+        >>> model.fit(train, epochs=4)
     """
 
     def __init__(

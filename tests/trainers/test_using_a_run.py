@@ -298,12 +298,12 @@ def test_a_new_evaluation_never_writes_over_an_old_one(run, evaluated, tmp_path)
 
 
 def test_a_folder_that_cannot_be_written_to_is_told_before_there_is_work(tmp_path, monkeypatch):
-    from trainers.run_folder import checked_out
+    from trainers.run_folder import writable
 
-    assert checked_out(tmp_path / "new" / "folder") == tmp_path / "new" / "folder"
+    assert writable(tmp_path / "new" / "folder") == tmp_path / "new" / "folder"
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
     with pytest.raises(UserError, match=f"runs_dir: {tmp_path} cannot be written to; give another folder"):
-        checked_out(tmp_path / "new" / "folder", "runs_dir")
+        writable(tmp_path / "new" / "folder", "runs_dir")
     assert not list(tmp_path.iterdir())
 
 
