@@ -65,9 +65,10 @@ def setting(result: Result) -> str:
     facts = result["settings"]
     if "arch" not in facts:
         return facts["what"]
+    compiled = ", torch's steps compiled too" if "ours, torch, compiled" in result.get("facts", ()) else ""
     return (
         f"{facts['arch']}, {facts['encoder']}, batch {facts['batch_size']}, {facts['height']}×{facts['width']}, "
-        f"{facts['precision']}"
+        f"{facts['precision']}{compiled}"
     )
 
 
