@@ -136,7 +136,7 @@ def _draw_curve(axes: "Axes", values: Sequence[float | None], color: str, train:
 
 def _set_epochs(axes: "Axes", last: int) -> None:
     """The horizontal axis from the first epoch to the last."""
-    style.number_epochs(axes)
+    style.number_whole(axes)
     room = max(0.35, 0.06 * (last - 1))
     axes.set_xlim(1 - room / 2, last + room)
 

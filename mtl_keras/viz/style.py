@@ -48,11 +48,11 @@ def label_rows(axes: "Axes", names: list[str], room_above: float = 0.5) -> None:
     axes.set_ylim(len(names) - 0.5, -room_above)
 
 
-def number_epochs(axes: "Axes") -> None:
-    """Whole epochs as ticks."""
+def number_whole(axes: "Axes", unit: str = "epoch") -> None:
+    """Whole epochs, or another unit's, as ticks."""
     from matplotlib.ticker import MaxNLocator
 
-    axes.set_xlabel("epoch", fontsize=10, color=FAINT_INK)
+    axes.set_xlabel(unit, fontsize=10, color=FAINT_INK)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
 
 

@@ -1,6 +1,7 @@
 """`python -m trainers.report`: tables from run folders, made again from copies, and what they say of the noise."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -12,8 +13,8 @@ from mtl_keras.errors import UserError
 from tests.harness import tiny_model
 from tests.trainers import fake_runs
 from trainers import card
-from trainers.config import RunConfig
-from trainers.reporting import study_page, tables
+from trainers.config import RunConfig, read_config
+from trainers.reporting import figures, study_page, tables
 from trainers.reporting.results import METRICS, collect, default_out, machine_of
 from trainers.reporting.statistics import judge, pooled_noise, spread
 from trainers.run_folder import RunFolder
@@ -307,6 +308,26 @@ def test_a_users_study_is_named_by_its_file_and_its_data_asked_for(places, tmp_p
 def test_the_page_gives_what_the_study_gives_to_some_runs_alone(places):
     study = run_study("hardcoded", places[0], {"both": [(60.0, 30.0)]}, pretrained="runs/encoder")
     assert "--pretrained=runs/encoder" in study_page.command(collect(study, *places, None))
+
+
+def test_the_pages_give_the_command_that_makes_the_projects_own_encoder_first():
+    home = Path(__file__).parents[2]
+    for page in home.glob("docs/studies/*/README.md"):
+        again = page.read_text(encoding="utf-8").partition("## Run it again")[2]
+        assert "--pretrained=runs/RUN" in again or "--pretrained" not in again
+        for config in re.findall(r"trainers.fit --config=(\S+)", again):
+            assert read_config(home / config).dataset == "streets/pretraining"
+
+
+def test_curves_of_epochs_of_other_lengths_are_drawn_over_steps(places):
+    runs = {"batch_2": [(60.0, 30.0)], "batch_8": [(61.0, 30.0)]}
+    results = collect(run_study("batch_size", places[0], runs), *places, None)
+    for run, steps in zip(results.results[::2], (200, 50), strict=True):
+        for row in run.rows:
+            row["step"] = row["epoch"] * steps
+    axes = figures.curves(results).axes[0]
+    assert axes.get_xlabel() == "step"
+    assert [list(line.get_xdata())[:2] for line in axes.get_lines()] == [[200, 400], [50, 100]]
 
 
 def test_the_machine_is_read_from_the_card_that_a_run_writes(tmp_path):

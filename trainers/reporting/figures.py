@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mtl_keras.viz import save_figure, style
-from trainers.reporting.results import StudyResults
+from trainers.reporting.results import Result, StudyResults
 from trainers.reporting.tables import columns_label, is_clamped, variant_label
 
 if TYPE_CHECKING:
@@ -34,17 +34,22 @@ def panels_of(results: Sequence[StudyResults]) -> list[tuple[str, str, bool]]:
     return [_UNCLAMPED if clamped else _PANELS[0], *_PANELS[1:]]
 
 
+def unit(results: StudyResults) -> str:
+    """What curves are drawn over: "step" where a variant's epochs have another number of steps, else "epoch"."""
+    return "epoch" if len({run.rows[0]["step"] for run in results.results if run.counts}) < 2 else "step"
+
+
 def curves(results: StudyResults) -> "Figure":
-    """Validation metrics over epochs, a line a variant: the mean over its seeds, within a band of all of them."""
-    panels = panels_of([results])
+    """Validation metrics over training, a line a variant: the mean over its seeds, within a band of all of them."""
+    panels, over = panels_of([results]), unit(results)
     figure = style.new_figure(13.5, 4.3)
     for axes, (metric, title, more_is_better) in zip(figure.subplots(1, 3), panels, strict=True):
         style.draw_grid(axes)
         style.write_title(axes, title, more_is_better)
         for index, variant in enumerate(results.study.variants):
             label = variant_label(results, variant) if axes is figure.axes[0] else None
-            _draw_variant(axes, results, variant.name, metric, index, label)
-        style.number_epochs(axes)
+            _draw_variant(axes, results.of(variant.name), metric, over, index, label)
+        style.number_whole(axes, over)
     handles, labels = figure.axes[0].get_legend_handles_labels()
     if handles:
         legend = figure.legend(
@@ -90,16 +95,13 @@ def save(figure: "Figure", path: Path) -> None:
         save_figure(path.with_suffix(suffix), figure)
 
 
-def _draw_variant(
-    axes: "Axes", results: StudyResults, variant: str, metric: str, index: int, label: str | None
-) -> None:
-    runs = results.of(variant)
+def _draw_variant(axes: "Axes", runs: Sequence[Result], metric: str, over: str, index: int, label: str | None) -> None:
     if not runs:
         return
     epochs = min(len(run.rows) for run in runs)
     values = np.array([[_value(row, metric) for row in run.rows[:epochs]] for run in runs])
     color, line = COLORS[index % len(COLORS)], _STYLES[index // len(COLORS) % len(_STYLES)]
-    x = np.arange(1, epochs + 1)
+    x = [row[over] for row in runs[0].rows[:epochs]]
     marker = "o" if epochs == 1 else None
     axes.plot(x, values.mean(axis=0), line, color=color, linewidth=2, marker=marker, label=label)
     if len(runs) > 1:

@@ -33,6 +33,8 @@ from trainers.scheduling.plan import INCIDENTAL, PlannedRun, identity
 from zoo.study import Study
 
 FACTS = "run.json"
+# Where the project's own pages lie, below its folder.
+PROJECTS_OWN = "docs/studies"
 METRICS = ("grader", "miou", "silog", "difference")
 
 _NOT_TRAINED = ("moving_mean", "moving_variance")
@@ -211,7 +213,7 @@ def _write_copy(result: Result, where: Path, folder: RunFolder | None) -> None:
 
 def default_out(runs_dir: Path) -> Path:
     """A folder of one's own where studies were run, so that their runs do not meet those of the project."""
-    return runs_dir / "report" if any((runs_dir / "studies").glob(f"*/*/{LEDGER}")) else Path("docs/studies")
+    return runs_dir / "report" if any((runs_dir / "studies").glob(f"*/*/{LEDGER}")) else Path(PROJECTS_OWN)
 
 
 def read_copies(study: Study, folder: Path) -> StudyResults:

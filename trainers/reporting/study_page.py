@@ -7,13 +7,14 @@ from pathlib import Path
 from mtl_keras.errors import UserError
 from trainers.config import RunConfig, flag_text
 from trainers.reporting import figures, pages, tables
-from trainers.reporting.results import METRICS, StudyResults
+from trainers.reporting.results import METRICS, PROJECTS_OWN, StudyResults
 from trainers.reporting.statistics import Noise, Verdict, compared_metric, judge, spread
 from trainers.scheduling.plan import INCIDENTAL, configuration
 from trainers.scheduling.view import duration
 from zoo.recipes import RECIPES
 from zoo.study import Rung, Study
 
+_HOME = Path(__file__).parents[2]
 # Which settings tell a reader how large a study was, and how they are called.
 _SCALE = {
     "dataset": "dataset {}",
@@ -43,7 +44,9 @@ def write_study(results: StudyResults, noise: Mapping[str, Noise | None], out: P
     if any(result.counts for result in results.results):
         figures.save(figures.curves(results), folder / "curves.png")
         written += [folder / "curves.png", folder / "curves.pdf"]
-        parts.append(pages.Picture("curves.png", f"{study.title}: validation metrics over epochs"))
+        parts.append(pages.Picture("curves.png", f"{study.title}: validation metrics over {figures.unit(results)}s"))
+        if _has_seeds(results):
+            parts.append(pages.Paragraph("A line is the mean over seeds; its band is their range."))
     if verdicts := judge_all(results, noise):
         parts += [pages.Heading("Does the ordering hold?"), tables.verdict_table(results, verdicts)]
         parts.append(pages.Paragraph(tables.noise_text(noise["difference"], results.recipe)))
@@ -82,6 +85,7 @@ def write_overview(
         figures.save(figures.ladder(title, values, figures.panels_of(shown)), out / f"{name}.png")
         written += [out / f"{name}.png", out / f"{name}.pdf"]
     if parts:
+        parts.append(pages.Paragraph("A dot is a seed's run, a diamond the mean over seeds."))
         parts.append(pages.Paragraph(f"{tables.MARK} as printed; it is not semseg − depth there."))
         parts += [pages.Paragraph(tables.noise_text(noise["difference"], recipe)) for recipe, noise in noises.items()]
     links = [(results.study.title, results.study.name, _outcome(results, noises[results.recipe])) for results in shown]
@@ -96,16 +100,24 @@ def judge_all(results: StudyResults, noise: Mapping[str, Noise | None]) -> list[
 
 
 def command(results: StudyResults) -> str:
-    """The command that runs a study again; flags stand for what its recipe would make otherwise."""
+    """The command that runs a study again, behind the one that makes the project's own pretrained encoder.
+
+    Flags stand for what the study's recipe would make otherwise.
+    """
     seeds = {result.facts.seed for result in results.results}
     parts = ["python -m trainers.study", results.study.path, f"--recipe={results.recipe}"]
     if len(seeds) > 1:
         parts.append(f"--seeds={len(seeds)}")
     flags = _flags(results.study, results)
+    pretraining = f"{PROJECTS_OWN}/pretraining/{Path(str(flags.get('pretrained'))).name}/config.json"
+    before = ""
+    if (_HOME / pretraining).is_file():
+        before = f"python -m trainers.fit --config={pretraining}  # names its folder, the RUN below\n"
+        flags["pretrained"] = "runs/RUN"
     parts += [f"--{name}={flag_text(value)}" for name, value in flags.items()]
     if results.results[0].config.dataset.partition("/")[0] != "streets":
         parts.append("--data_dir=DIR")
-    return " ".join(parts)
+    return before + " ".join(parts)
 
 
 def _flags(study: Study, results: StudyResults) -> dict[str, object]:
@@ -135,9 +147,14 @@ def _legend(results: StudyResults) -> str:
             "The grader, max(mIoU − 50, 0) + max(50 − SI-logRMSE, 0), is cut off at these figures; Semseg − Depth is "
             "the grader without the cut."
         )
-    if any(len(results.of(variant.name)) > 1 for variant in results.study.variants):
+    if _has_seeds(results):
         sentences.append("± is the standard deviation over seeds.")
     return " ".join(sentences)
+
+
+def _has_seeds(results: StudyResults) -> bool:
+    """Whether any variant was run with several seeds."""
+    return any(len(results.of(variant.name)) > 1 for variant in results.study.variants)
 
 
 def _scale(results: StudyResults) -> str:

@@ -103,8 +103,11 @@ def marked_numbers(results: StudyResults) -> list[str]:
 
 
 def variant_label(results: StudyResults, variant: Variant) -> str:
-    """A variant in a few words: what the table's first columns show of it."""
-    return " · ".join(_shown(results, variant, name) for name in results.study.columns.values())
+    """A variant in a few words: what the table's first columns show of it, but for the names of weights."""
+    words = {name: _shown(results, variant, name) for name in results.study.columns.values()}
+    if len({result.config.pretrained for result in results.results} - {None}) == 1 and "pretrained" in words:
+        words["pretrained"] = words["pretrained"].partition(" (")[0]
+    return " · ".join(words.values())
 
 
 def columns_label(study: Study) -> str:
@@ -205,8 +208,10 @@ def _shown(results: StudyResults, variant: Variant, name: str) -> str:
     """A setting as the report's tables show it."""
     if name == "title":
         return variant.title
-    configs = [result.config for result in results.results if result.facts.variant == variant.name]
-    return shown_value(name, getattr(configs[0], name)) if configs else NOTHING
+    config = next((result.config for result in results.results if result.facts.variant == variant.name), None)
+    if config is None or (name == "aspp_rates" and not config.aspp):
+        return NOTHING
+    return shown_value(name, getattr(config, name))
 
 
 def shown_value(name: str, value: Any) -> str:
