@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from absl import app, flags, logging
+from rich.console import Console
 
 from mtl_keras.errors import UserError, first_line
 from trainers.config import flag_text
@@ -73,6 +74,16 @@ def launch(main: Callable[[list[str]], int | None], *, takes_arguments: bool = F
         # Who read the output is gone, `| head` say; Python would complain once more when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_BROKEN_PIPE)
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError  # as `print` does; `launch` knows what to do
+
+
+def console() -> Console:
+    """The terminal, for lines that may be coloured and are never broken."""
+    return _Console(highlight=False, soft_wrap=True, markup=False)
 
 
 def _show_logs() -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from absl import flags
-from rich.console import Console
 
 from mtl_keras import data, viz
 from mtl_keras.data import Dataset, Statistics
@@ -33,7 +32,7 @@ def main(arguments: list[str]) -> None:
     config = RunConfig(**cli.given_flags(RunConfig))
     datasets = data.load_splits(config.dataset, FLAGS.split, **config.source)
     statistics = {split: _statistics(dataset) for split, dataset in datasets.items()}
-    console = Console(highlight=False, soft_wrap=True, markup=False)
+    console = cli.console()
     console.print(data_report.describe(datasets, statistics))
     if not FLAGS.split and (missing := [split for split in ("train", "val") if split not in datasets]):
         console.print(f"no {' and no '.join(missing)} split: trainers.fit needs both")

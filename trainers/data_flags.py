@@ -1,5 +1,7 @@
 """The flags that say where a run's data lies by now, for every command that reads it again."""
 
+import dataclasses
+
 from absl import flags
 
 from mtl_keras import data
@@ -24,11 +26,17 @@ def define(dataset: str | None = None, note: str = "") -> None:
     flags.DEFINE_string("prepared_dir", None, f"folder of prepared datasets, if it has moved{note}")
 
 
+def chosen(config: RunConfig) -> RunConfig:
+    """A run's configuration, with another dataset where the flags name one."""
+    name = FLAGS["dataset"].value if "dataset" in FLAGS else None
+    if name in (None, config.dataset):
+        return config
+    return dataclasses.replace(config, dataset=name, data_dir=None, image_size=(), depth_range=())
+
+
 def load(config: RunConfig, split: str) -> Dataset:
     """A split of a run's dataset, or of the one that the flags name, from where they say that it lies."""
-    name = FLAGS["dataset"].value if "dataset" in FLAGS else None
-    if name not in (None, config.dataset):
-        config = RunConfig(dataset=name, prepared_dir=config.prepared_dir, skip_bad_files=config.skip_bad_files)
+    config = chosen(config)
     given = cli.given_flags(RunConfig)
     moved = {name: given[name] for name in ("data_dir", "prepared_dir") if given.get(name, "") != ""}
     return data.load(config.dataset, split, **{**config.source, **moved})

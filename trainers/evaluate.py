@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from absl import flags
-from rich.console import Console
 from rich.progress import track
 
 import zoo
@@ -39,7 +38,7 @@ def main(arguments: list[str]) -> None:
         raise UserError("give one run, such as `python -m trainers.evaluate runs/NAME`")
     options = prediction_flags.options()
 
-    console = Console(highlight=False, soft_wrap=True, markup=False)
+    console = cli.console()
     out = folder_for(arguments[0], FLAGS.out, f"evaluations/{FLAGS.split}")
     if out.exists():
         raise UserError(f"out: {out} exists already; give another folder, or leave --out away")
@@ -62,7 +61,8 @@ def main(arguments: list[str]) -> None:
         if archive:
             archive.add_texts({"metrics.json": (made / "metrics.json").read_text(encoding="utf-8")})
             if run := run_of(arguments[0]):
-                archive.add_texts(portable.texts(*open_run(run)))
+                opened, config = open_run(run)
+                archive.add_texts(portable.texts(opened, data_flags.chosen(config)))
     console.print(f"{'grader':>9}{'mIoU %':>9}{'SI-logRMSE':>12}", style="bold")
     console.print(f"{results['grader']:9.2f}{results['miou']:9.2f}{results['silog']:12.2f}\n")
     console.print(f"report      {out / 'README.md'}")

@@ -28,7 +28,6 @@ from typing import Any
 
 import numpy as np
 from absl import flags
-from rich.console import Console
 from rich.progress import track
 
 import zoo
@@ -75,7 +74,7 @@ def main(arguments: list[str]) -> int | None:
         raise UserError("; ".join(problems))
     writer = Writer(out, kinds, found)
     model = zoo.load(arguments[0])
-    console = Console(highlight=False, soft_wrap=True, markup=False)
+    console = cli.console()
     progress, started = Progress(failures=problems), time.monotonic()
     frames = track(
         read(found, progress),

@@ -68,7 +68,7 @@ class RunFolder:
 
 def create(config: RunConfig) -> RunFolder:
     """Makes a new folder for a run and writes its configuration."""
-    name = re.sub(r"[^A-Za-z0-9.-]+", "-", config.run_name).strip("-.") or "run"
+    name = re.sub(r"[^A-Za-z0-9.-]+", "-", config.run_name).strip("-.")[:100] or "run"
     path = Path(config.runs_dir) / f"{time.strftime('%m%d-%H%M')}_{name}_{secrets.token_hex(3)[:5]}"
     try:
         path.mkdir(parents=True)
@@ -149,6 +149,8 @@ def locked(run: RunFolder) -> Iterator[None]:
             for folder in (run.path, run.checkpoints, run.pictures):
                 remove_half_written(folder)
             yield
+        except BrokenPipeError:
+            raise
         except OSError as error:
             reason = error.strerror or first_line(error)
             raise UserError(

@@ -11,7 +11,6 @@ import dataclasses
 from pathlib import Path
 
 from absl import flags
-from rich.console import Console
 
 from mtl_keras.data.streets import Streets
 from mtl_keras.errors import UserError
@@ -48,7 +47,7 @@ def main(arguments: list[str]) -> int:
         raise UserError(f"recipe: '{recipe}' is unknown; use one of {', '.join(RECIPES)}")
     study = read_study(arguments[0])
     runs = plan(study, recipe, given, FLAGS.seeds)
-    console = Console(highlight=False, soft_wrap=True, markup=False)
+    console = cli.console()
     runs_dir = Path(runs[0].config.runs_dir)
     folders = RunFolders(runs_dir)
     title = f"{study.title} ({study.report})" if study.report else study.title
@@ -60,7 +59,7 @@ def main(arguments: list[str]) -> int:
     folder = ledger_folder(runs_dir, study.name, recipe)
     engine = make_engine(FLAGS.on, FLAGS.cpus_per_run, FLAGS.gpus_per_run)
     status = Queue(
-        Ledger.of(study.name, recipe, runs), folder, runs, folders, engine, View(study.name, console, folder)
+        Ledger.of(study, recipe, runs), folder, runs, folders, engine, View(study.name, console, folder)
     ).run()
     for path, why in folders.unreadable.items():
         console.print(f"{path}: passed over: {why}")
@@ -82,8 +81,10 @@ def _check_crops(runs: list[PlannedRun]) -> None:
 
 
 def _next_step(status: int, study: str, runs_dir: str) -> str:
-    if status:
+    if status == cli.EXIT_STOPPED:
         return "start the same command again to go on"
+    if status:
+        return "mend what failed and start the same command again; finished runs stay as they are"
     where = "" if runs_dir == RunConfig.runs_dir else f" --runs_dir={runs_dir}"
     return f"tables and figures: python -m trainers.report {study}{where}"
 

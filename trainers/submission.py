@@ -32,7 +32,7 @@ from mtl_keras.evaluation import Evaluation
 from mtl_keras.files import replacing
 from mtl_keras.inference import Prediction
 from mtl_keras.prediction_files import depth_8_png, semseg_png
-from trainers import cli, data_flags
+from trainers import cli, data_flags, portable
 from trainers.config import checked_config
 
 FLAGS = flags.FLAGS
@@ -169,9 +169,11 @@ def _read(problems: list[str], file: zipfile.ZipFile, kind: str, info, sample, s
 def main(arguments: list[str]) -> int | None:
     if len(arguments) != 1:
         raise UserError("give one archive, such as `python -m trainers.submission submission.zip`")
-
     path = Path(arguments[0])
-    config = checked_config(read_json(path, "config.json"), path)
+    settings = read_json(path, "config.json")
+    if not settings and not FLAGS.dataset:
+        raise UserError(f"{path}: holds no config.json, which would name a dataset; add --dataset=NAME")
+    config = portable.without_places(checked_config(settings, path))
     about = read_json(path, "metrics.json").get("about")
     split = FLAGS.split or str(about.get("split", "test") if isinstance(about, dict) else "test")
     dataset = data_flags.load(config, split)
@@ -179,12 +181,12 @@ def main(arguments: list[str]) -> int | None:
     for problem in problems:
         print(problem)
     results = evaluation.results()
-    labelled = results["semseg"]["pixels"] or results["depth"]["pixels"]
+    scored = results["semseg"]["pixels"] or results["depth"]["pixels"]
     print(f"{path}: {len(dataset)} samples of {dataset.full_name} {dataset.split}, {len(problems)} problems")
-    if labelled:
+    if scored:
         print(f"grader {results['grader']:.2f}  mIoU {results['miou']:.2f} %  SI-logRMSE {results['silog']:.2f}")
     else:
-        print("not scored: this split has no labels")
+        print("not scored: " + ("no prediction is usable" if dataset.tasks else "this split has no labels"))
     return 1 if problems else None
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import keras
-from rich.console import Console
 
 from mtl_keras import backend, callbacks, faults, saving
 from mtl_keras.averaging import AveragedWeights
@@ -18,8 +17,7 @@ from mtl_keras.errors import UserError
 from mtl_keras.event_writer import EventWriter
 from mtl_keras.profiling import Trace
 from mtl_keras.progress import ProgressBar
-from trainers import dashboards, recovery, same_data
-from trainers.cli import EXIT_STOPPED
+from trainers import cli, dashboards, recovery, same_data
 from trainers.config import RunConfig
 from trainers.devices import StopTogether
 from trainers.finishing import finish
@@ -29,7 +27,7 @@ from trainers.signals import ending_at_once
 
 PICTURES = 4
 
-console = Console(highlight=False, soft_wrap=True, markup=False)
+console = cli.console()
 
 
 def start(config: RunConfig, given: dict[str, Any], parallel: backend.Parallel) -> None:
@@ -61,7 +59,7 @@ def _stoppable(run: RunFolder) -> contextlib.AbstractContextManager[None]:
     """Lets signals end the process wherever it is; of several processes, they reach one and all stop together."""
     if backend.process_count() > 1:
         return contextlib.nullcontext()
-    return ending_at_once(EXIT_STOPPED, f"stopped; go on with --resume {run.path}")
+    return ending_at_once(cli.EXIT_STOPPED, f"stopped; go on with --resume {run.path}")
 
 
 def _last_state(run: RunFolder) -> SavedState | None:
@@ -107,7 +105,7 @@ def follow(session: Session, state: SavedState | None) -> None:
         try:
             session.fit(clock.step, beside)
         except saving.Stopped:
-            sys.exit(EXIT_STOPPED)
+            sys.exit(cli.EXIT_STOPPED)
         finally:
             session.splits.train.close()
         _validate_untrained(session)
@@ -147,7 +145,7 @@ def _train(session: Session, run: RunFolder, state: SavedState | None, rollbacks
             fault = error
         except saving.Stopped:
             console.print(f"stopped after step {clock.step}; go on with --resume {run.path}")
-            sys.exit(EXIT_STOPPED)
+            sys.exit(cli.EXIT_STOPPED)
         finally:
             for trace in traces:
                 trace.close()

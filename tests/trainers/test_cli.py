@@ -1,6 +1,8 @@
 """What a command says of itself."""
 
 import dataclasses
+import subprocess
+import sys
 
 import pytest
 from absl import flags
@@ -38,3 +40,18 @@ def test_a_number_that_may_be_none_can_be_unset(text, value):
     finally:
         delattr(flags.FLAGS, "number_of_a_test")
         flags.FLAGS.unparse_flags()
+
+
+def test_output_that_nobody_reads_any_more_ends_a_command_as_it_ends_others():
+    code = (
+        "from trainers import cli\n"
+        "def main(arguments):\n"
+        "    for _ in range(100_000):\n"
+        "        cli.console().print('a line')\n"
+        "cli.launch(main)"
+    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", code], **pipes) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == "" and process.wait(60) == cli.EXIT_BROKEN_PIPE

@@ -109,6 +109,22 @@ def test_the_checker_scores_what_the_archive_says(run, evaluated, command):
     assert float(words[-1]) == pytest.approx(results["silog"], abs=0.5)
 
 
+def test_an_archive_does_not_say_where_anything_lies(run, evaluated, tmp_path, command):
+    strange, silent = tmp_path / "strange.zip", tmp_path / "silent.zip"
+    settings = json.loads(run.config.read_text()) | {"dataset": "streets", "prepared_dir": str(tmp_path / "there")}
+    for path, members in ((strange, {"config.json": json.dumps(settings)}), (silent, {})):
+        with zipfile.ZipFile(path, "w") as file:
+            for name, text in members.items():
+                file.writestr(name, text)
+    here = tmp_path / "here"
+    here.touch()
+    for path, message in ((strange, "cannot prepare streets in "), (silent, "silent.zip: holds no config.json")):
+        process = command("submission", str(path), TFDS_DATA_DIR=str(here))
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 2 and message in errors
+    assert not (tmp_path / "there").exists()
+
+
 def test_the_checker_names_what_is_wrong(run, evaluated, tmp_path):
     broken = tmp_path / "submission.zip"
     with zipfile.ZipFile(evaluated[0] / "submission.zip") as good, zipfile.ZipFile(broken, "w") as bad:
