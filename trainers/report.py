@@ -12,9 +12,9 @@ from absl import flags
 from mtl_keras.errors import UserError
 from trainers import cli
 from trainers.reporting import study_page
-from trainers.reporting.results import METRICS, collect, default_out, find_ledger, read_copies
+from trainers.reporting.results import METRICS, StudyResults, collect, default_out, find_ledger, read_copies
 from trainers.reporting.statistics import pooled_noise
-from trainers.scheduling.ledger import LEDGER
+from trainers.scheduling.ledger import LEDGER, Ledger
 from zoo.study import Study, read_ladders, read_study, studies
 
 FLAGS = flags.FLAGS
@@ -27,16 +27,18 @@ flags.DEFINE_string("recipe", None, "which recipe's runs, where a study was run 
 def main(arguments: list[str]) -> None:
     runs_dir = Path(FLAGS.runs_dir)
     out = Path(FLAGS.out) if FLAGS.out else default_out(runs_dir)
-    known = [study for study in map(read_study, studies()) if is_there(study, runs_dir, out, FLAGS.recipe)]
+    every = [read_study(name) for name in [*studies(), *own_studies(runs_dir)]]
+    copies = {study.name: read_there(study, out) for study in every}
+    known = [study for study in every if is_there(study, runs_dir, copies[study.name], FLAGS.recipe)]
     asked = [read_study(name) for name in arguments] or known
     if not asked:
         raise UserError(f"no study was run in {runs_dir}, and none lies in {out}; run trainers.study first")
     names = {study.name for study in asked}
     results = [collect(study, runs_dir, out, FLAGS.recipe) for study in asked]
-    if copies := [study.name for study in asked if find_ledger(study, runs_dir, FLAGS.recipe) is None]:
-        print(f"of copies in {out}, for there are no runs in {runs_dir}: {', '.join(copies)}")
+    if copied := [study.name for study in asked if find_ledger(study, runs_dir, FLAGS.recipe) is None]:
+        print(f"of copies in {out}, for there are no runs in {runs_dir}: {', '.join(copied)}")
     # Seeds of the other studies tell of the noise too, and the page above lists all.
-    others = [read_there(study, out) for study in known if study.name not in names]
+    others = [copies[study.name] for study in known if study.name not in names]
     everything = [*results, *(other for other in others if other is not None)]
     everything.sort(key=lambda one: studies().index(one.study.name) if one.study.name in studies() else len(studies()))
     noises = {}
@@ -50,18 +52,31 @@ def main(arguments: list[str]) -> None:
         print(path)
 
 
-def is_there(study: Study, runs_dir: Path, out: Path, recipe: str | None) -> bool:
+def own_studies(runs_dir: Path) -> list[str]:
+    """The files of the studies of one's own that were run; one that is gone is told of."""
+    ledgers = sorted((runs_dir / "studies").glob(f"*/*/{LEDGER}"))
+    files = dict.fromkeys(path for path in (Ledger.read(ledger.parent).path for ledger in ledgers) if ".toml" in path)
+    for path in files:
+        if not Path(path).is_file():
+            print(f"{path}: is gone, so that its study is left out")
+    return [path for path in files if Path(path).is_file()]
+
+
+def is_there(study: Study, runs_dir: Path, copies: StudyResults | None, recipe: str | None) -> bool:
     """Whether anything is known of a study's runs, with a recipe or with any."""
     if any((runs_dir / "studies" / study.name).glob(f"{recipe or '*'}/{LEDGER}")):
         return True
-    copies = read_there(study, out)
     return copies is not None and recipe in (None, copies.recipe)
 
 
-def read_there(study: Study, out: Path):
-    """A study's copies, if there are any."""
+def read_there(study: Study, out: Path) -> StudyResults | None:
+    """A study's copies, if there are any; some that are not whole are told of."""
     folder = out / study.name / "runs"
-    return read_copies(study, folder) if any(folder.glob("*/config.json")) else None
+    try:
+        return read_copies(study, folder) if any(folder.glob("*/config.json")) else None
+    except UserError as error:
+        print(f"{study.name} is left out: {error}")
+        return None
 
 
 if __name__ == "__main__":

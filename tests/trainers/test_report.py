@@ -28,7 +28,7 @@ def run_study(name: str | Path, runs_dir: Path, metrics: dict[str, list[tuple[fl
     study = read_study(name)
     seeds = max(1, *(len(values) for values in metrics.values()))
     runs = plan(study, "report", {"runs_dir": str(runs_dir), "epochs": 4, **given}, seeds)
-    ledger = Ledger.of(study.name, "report", runs)
+    ledger = Ledger.of(study, "report", runs)
     ledger.failures.update(failures or {})
     for run in runs:
         if run.seed < len(metrics.get(run.variant, [])):
@@ -347,6 +347,25 @@ def test_the_command_writes_the_pages_of_all_that_was_run(command, places):
     written = [Path(line) for line in output.splitlines()]
     assert out / "README.md" in written and out / "branched" / "index.html" in written
     assert all(path.stat().st_size > 0 for path in written)
+
+
+def test_a_study_of_ones_own_is_reported_without_its_name_and_a_torn_copy_of_another_is_left_out(
+    command, places, tmp_path
+):
+    runs_dir, out = places
+    path = tmp_path / "mine.toml"
+    path.write_text('title = "Mine"\nquestion = "?"\n[[runs]]\nname = "a"\n', encoding="utf-8")
+    run_study(path, runs_dir, {"a": [(60.0, 30.0)]})
+    (out / "decoder" / "runs" / "both").mkdir(parents=True)
+    (out / "decoder" / "runs" / "both" / "config.json").write_text("{", encoding="utf-8")
+    process = command("report", f"--runs_dir={runs_dir}", f"--out={out}")
+    output, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors[-2000:]
+    assert (out / "mine" / "README.md").is_file() and "decoder is left out: " in output
+    path.unlink()
+    process = command("report", f"--runs_dir={runs_dir}", f"--out={out}")
+    output, errors = process.communicate(timeout=240)
+    assert process.returncode == 2 and f"{path}: is gone" in output, errors
 
 
 def test_the_committed_pages_are_what_the_command_makes_of_the_committed_runs(command, tmp_path):

@@ -102,7 +102,9 @@ class TestPlan:
 
     def test_identity_is_what_decides_the_result(self):
         config = RunConfig()
-        same = dataclasses.replace(config, name="other", runs_dir="elsewhere", prepared_dir="there", workers=2)
+        same = dataclasses.replace(
+            config, name="other", runs_dir="elsewhere", prepared_dir="there", workers=2, profile=5
+        )
         assert identity(same) == identity(config) == identity(dataclasses.replace(config, weight_decay=1e-4))
         assert identity(dataclasses.replace(config, seed=1)) != identity(config)
 
@@ -118,6 +120,7 @@ class TestPlan:
             ({}, "skip = true", "skips = true", "'skips' of run 'off' is no setting of a run|'skips' of run 'on'"),
             ({}, "skip = true", 'skip = true, arch = "foo"', "run 'on': arch: 'foo' is unknown; use one of branched"),
             ({}, "skip = true", 'skip = true, runs_dir = "x"', "'runs_dir' of run 'on' is not a study's to set"),
+            ({}, "skip = true", "skip = true, seed = 7", "'seed' of run 'on' is not a study's to set"),
             ({}, "skip = true", 'skip = "yes"', "run 'on': skip: 'yes' is not of type bool"),
             ({}, "skip = true }", "skip = true }\nscale = { arch = 2 }", "'arch' is no number that could be scaled"),
         ],
@@ -147,7 +150,7 @@ class TestQueue:
             runs = plan(study, "report", {"runs_dir": str(runs_dir), "epochs": 2}, seeds)
             printed = io.StringIO()
             view = View("miniature", Console(file=printed, width=200), tmp_path)
-            ledger = Ledger.of(study.name, "report", runs)
+            ledger = Ledger.of(study, "report", runs)
             self.queue = Queue(ledger, tmp_path / "ledger", runs, RunFolders(runs_dir), engine, view)
             return self.queue.run(), printed.getvalue()
 
@@ -186,6 +189,13 @@ class TestQueue:
         assert status == EXIT_SOME_FAILED and [label for label, _ in engine.started] == ["off", "on"]
         assert "0 finished, 0 running, 2 left, 2 failed" in printed.splitlines()[-1]
         assert run_study(fake_runs.FakeEngine(), seeds=2)[0] == 0
+
+    def test_why_a_run_failed_is_known_until_it_starts_again(self, run_study, tmp_path, monkeypatch):
+        run_study(fake_runs.FakeEngine({"off": 2}, log="error: out of luck"))
+        with monkeypatch.context() as at_once_stopped:
+            at_once_stopped.setattr(Queue, "_goes_on", lambda self: False)
+            run_study(fake_runs.FakeEngine())
+        assert self.ledger(tmp_path).failures == {"off": "out of luck"}
 
     def test_runs_that_crash_alike_do_not(self, run_study, tmp_path):
         engine = fake_runs.FakeEngine({"off": 1, "on": 1}, log="RuntimeError: out of luck")

@@ -7,7 +7,9 @@ import pytest
 
 from mtl_keras.errors import UserError
 from tests.trainers.waiting import wait_until
+from trainers.config import RunConfig
 from trainers.scheduling.engines import Job, LocalEngine, make_engine, run_to_its_end
+from trainers.scheduling.ledger import claimed
 
 
 class TestEngines:
@@ -31,6 +33,17 @@ class TestEngines:
         wait_until((tmp_path / "ready").exists)
         engine.stop()
         assert [status for _, status in wait_for(engine)] == [75]
+
+    def test_a_job_keeps_its_claim_when_the_study_is_gone(self, tmp_path):
+        engine = LocalEngine()
+        with claimed(tmp_path, RunConfig()) as claim:
+            engine.start(Job("a", ("-c", "import time; time.sleep(60)"), tmp_path / "a.log", claim))
+        with claimed(tmp_path, RunConfig()) as another:
+            assert another is None
+        engine.stop()
+        wait_for(engine)
+        with claimed(tmp_path, RunConfig()) as another:
+            assert another is not None
 
     def test_an_unknown_engine_and_a_missing_ray_are_told_in_one_line(self, monkeypatch):
         with pytest.raises(UserError, match="'slurm' is unknown; use local, ray or ray://ADDRESS"):

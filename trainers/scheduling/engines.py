@@ -25,11 +25,13 @@ class Job:
         label: the run's name within the study.
         arguments: what `python` is called with.
         log: where its output goes.
+        claim: a file's descriptor that the process keeps open, on this machine, or None.
     """
 
     label: str
     arguments: tuple[str, ...]
     log: Path
+    claim: int | None = None
 
 
 class Engine(Protocol):
@@ -102,7 +104,7 @@ class RayEngine:
         self._stops = 0
 
     def start(self, job: Job) -> None:
-        job = dataclasses.replace(job, log=job.log.resolve())
+        job = dataclasses.replace(job, log=job.log.resolve(), claim=None)
         self._running[self._run.remote(job, os.getcwd(), _environment())] = job
 
     def ended(self) -> list[tuple[Job, int]]:
@@ -150,6 +152,7 @@ def start_process(job: Job, folder: str | None = None, environment: dict[str, st
             cwd=folder,
             env=environment,
             start_new_session=True,
+            pass_fds=() if job.claim is None else (job.claim,),
         )
 
 

@@ -21,6 +21,7 @@ from mtl_keras.saving import rank_of
 from trainers.config import RunConfig, read_config
 from trainers.run_folder import RunFolder
 from trainers.scheduling.plan import PlannedRun, identity
+from zoo.study import Study
 
 LEDGER = "study.json"
 
@@ -107,17 +108,20 @@ def is_locked(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def claimed(runs_dir: str | Path, config: RunConfig) -> Iterator[bool]:
-    """Keeps other studies from starting the same run; gives False where another one has it."""
+def claimed(runs_dir: str | Path, config: RunConfig) -> Iterator[int | None]:
+    """Keeps other studies from starting the same run; gives None where another one has it.
+
+    What it gives otherwise is a file's descriptor: a process that inherits it has the claim too, as long as it lives.
+    """
     path = Path(runs_dir) / "studies" / "claims" / f"{identity(config)}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            yield False
+            yield None
         else:
-            yield True
+            yield file.fileno()
 
 
 def rows_of(run: RunFolder) -> Rows:
@@ -165,20 +169,22 @@ class Ledger:
         recipe: what its runs start from.
         runs: label → variant, seed and configuration.
         failures: label → reason.
+        path: what the commands call the study: its name, or its file.
     """
 
     study: str
     recipe: str
     runs: dict[str, dict[str, Any]]
     failures: dict[str, str]
+    path: str = ""
 
     @classmethod
-    def of(cls, study: str, recipe: str, runs: list[PlannedRun]) -> "Ledger":
+    def of(cls, study: Study, recipe: str, runs: list[PlannedRun]) -> "Ledger":
         planned = {
             run.label: {"variant": run.variant, "seed": run.seed, "config": dataclasses.asdict(run.config)}
             for run in runs
         }
-        return cls(study, recipe, planned, {})
+        return cls(study.name, recipe, planned, {}, study.path)
 
     def write(self, folder: Path) -> None:
         write_json(folder / LEDGER, dataclasses.asdict(self))

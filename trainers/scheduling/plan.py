@@ -23,6 +23,7 @@ INCIDENTAL = (
     "save_steps",
     "export",
     "baseline",
+    "profile",
 )
 
 
@@ -79,7 +80,7 @@ def configuration(study: Study, variant: Variant, recipe: str, given: Mapping[st
     fields = {field.name for field in dataclasses.fields(RunConfig)}
     if unknown := sorted({*settings, *variant.scale, *_shown(study)} - fields):
         raise UserError(f"{study.name}: '{unknown[0]}' of run '{variant.name}' is no setting of a run; remove it")
-    if own := sorted({*settings, *variant.scale} & {"name", "recipe", "runs_dir"}):
+    if own := sorted({*settings, *variant.scale} & {"name", "recipe", "runs_dir", "seed"}):
         raise UserError(f"{study.name}: '{own[0]}' of run '{variant.name}' is not a study's to set; remove it")
     given = dict(given)
     if "pretrained" in settings and settings["pretrained"] is None:

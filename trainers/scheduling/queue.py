@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from mtl_keras.errors import UserError
 from mtl_keras.files import write_text
 from trainers.cli import EXIT_SOME_FAILED, EXIT_STOPPED, EXIT_USER_ERROR
 from trainers.run_folder import BUSY
@@ -105,6 +106,7 @@ class Queue:
 
         Once two runs were refused in the same words, such as for an encoder that is not to be had, no more are started.
         """
+        self._remember_failures()
         self.ledger.write(self.folder)
         for entry in self.entries:
             self._skip_if_finished(entry)
@@ -145,6 +147,15 @@ class Queue:
     def _count(self, stage: Stage) -> int:
         return sum(entry.stage is stage for entry in self.entries)
 
+    def _remember_failures(self) -> None:
+        """Takes over why runs have failed, as long as they are not started again."""
+        with contextlib.suppress(UserError):  # where there is no ledger yet
+            before = Ledger.read(self.folder)
+            reasons = {identity(run.config): before.failures.get(run.label) for run in before.planned()}
+            for entry in self.entries:
+                if reason := reasons.get(identity(entry.run.config)):
+                    self.ledger.failures[entry.label] = reason
+
     def _skip_if_finished(self, entry: Entry) -> None:
         found = self.folders.find(entry.run.config)
         if found.state is State.FINISHED:
@@ -162,7 +173,8 @@ class Queue:
 
     def _start_one(self, entry: Entry) -> None:
         entry.looked_at = time.monotonic()
-        if not entry.claim.enter_context(claimed(self.folders.path, entry.run.config)):
+        claim = entry.claim.enter_context(claimed(self.folders.path, entry.run.config))
+        if claim is None:
             self._leave_to_other(entry)
             return
         found = self.folders.find(entry.run.config)
@@ -184,7 +196,7 @@ class Queue:
         entry.stage, entry.reason = Stage.RUNNING, ""
         if self.ledger.failures.pop(entry.label, None):
             self.ledger.write(self.folder)
-        self.engine.start(Job(entry.label, arguments, self._log(entry)))
+        self.engine.start(Job(entry.label, arguments, self._log(entry), claim))
         self.view.tell(entry, "resumed" if found.state is State.STOPPED else "started")
 
     def _leave_to_other(self, entry: Entry) -> None:
@@ -266,7 +278,7 @@ class Queue:
             del number, frame
             self._signals += 1
 
-        before = {number: signal.signal(number, catch) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, catch) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
         try:
             yield
         finally:
