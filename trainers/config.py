@@ -97,6 +97,8 @@ class RunConfig:
                 "on_nan: skip does not go with mixed_float16, whose loss scaling skips such steps by itself; give stop "
                 "or rollback, or mixed_bfloat16"
             )
+        if self.loss_weight_semseg == self.loss_weight_depth == 0:
+            raise UserError("loss_weight_semseg: with both weights 0 there is nothing to learn; give one of them more")
         if self.init_from and self.pretrained:
             raise UserError("pretrained: init_from gives the encoder's weights too; leave one of them out")
 

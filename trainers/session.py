@@ -35,8 +35,10 @@ class Session:
         """Opens the data and builds the model that a configuration names; raises `UserError` for data not a state's."""
         splits = make_splits(config, parallel)
         same_data.check(state[2].get("data", {}) if state else {}, splits)
+        # A state has all weights: those that the run began with may be gone since.
+        made_of = dataclasses.replace(config, init_from=None, pretrained=None) if state else config
         with parallel.scope():
-            model = make_model(config, splits.train.dataset.spec)
+            model = make_model(made_of, splits.train.dataset.spec)
         return cls(config, parallel, splits, model)
 
     @property

@@ -43,6 +43,7 @@ def test_a_flag_stands_over_the_recipe():
         ({"on_nan": "skip", "precision": "mixed_float16"}, "on_nan: skip does not go with mixed_float16"),
         ({"ema": 1.0}, "ema: 1.0 is too large; give less than 1"),
         ({"clip_norm": 0.0}, "clip_norm: 0.0 is too small; give more than 0"),
+        ({"loss_weight_semseg": 0.0, "loss_weight_depth": 0.0}, "loss_weight_semseg: with both weights 0"),
         ({"accumulate": 0}, "accumulate: 0 is too small; give 1 or more"),
     ],
 )

@@ -1,17 +1,20 @@
 """The flags for fine-tuning: what starts from where, what moves and what stays."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import zoo
-from mtl_keras import UserError
+from mtl_keras import UserError, backend
 from mtl_keras.checkpoints import weights_of, write_tensors
 from mtl_keras.data.spec import numbered_classes
 from tests.harness import images, labels, randomize, relative_error, spec, tiny_model
+from trainers import session
 from trainers.assemble import compile_model, make_model
 from trainers.config import RunConfig
+from trainers.session import Session
 
 LIGHT = {"arch": "joint", "encoder": "resnet18", "aspp": False, "skip": False, "dilation": (False, False, False)}
 SETTINGS = {**LIGHT, "crop": (64, 64), "batch_size": 2, "optimizer": "adam", "learning_rate": 1e-3}
@@ -108,6 +111,16 @@ def test_weights_that_do_not_fit_are_refused(trained):
             zoo.load(run, **options)
     with pytest.raises(UserError, match="leave one of them out"):
         RunConfig(pretrained="imagenet", init_from=run)
+
+
+def test_a_state_needs_no_weights_to_begin_with(monkeypatch):
+    data = SimpleNamespace(train=SimpleNamespace(dataset=SimpleNamespace(spec=spec(4))))
+    monkeypatch.setattr(session, "make_splits", lambda *_: data)
+    monkeypatch.setattr(session.same_data, "check", lambda *_: None)
+    config = RunConfig(**SETTINGS, init_from="gone")
+    with pytest.raises(UserError, match="gone: no such run"):
+        Session.of(config, backend.Parallel())
+    assert Session.of(config, backend.Parallel(), (3, {}, {})).model.architecture["arch"] == "joint"
 
 
 def test_load_for_a_number_of_classes(trained):
