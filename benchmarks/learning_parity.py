@@ -292,7 +292,7 @@ def write_table(rounds: list[list[Training]], path: Path) -> None:
 
 
 def draw(rounds: list[list[Training]], path: Path) -> None:
-    """Draws the losses of the first seed, and how far all of them are apart."""
+    """Draws the losses of the first seed, and how far those of all seeds are from float64: geometric means."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 4), facecolor="white", layout="constrained")
@@ -304,7 +304,8 @@ def draw(rounds: list[list[Training]], path: Path) -> None:
     for label, color, which in (("ours", "#0072b2", 0), ("PyTorch", "#d55e00", 1)):
         apart = [geometric_mean(of_step) for of_step in errors(rounds, which).T]
         right.semilogy(steps[: len(apart)], apart, color=color, linewidth=1.6, label=f"{label}, float32")
-    right.set_title("Relative difference from PyTorch in float64", loc="left")
+    of_seeds = f", mean of {len(rounds)} seeds" if len(rounds) > 1 else ""
+    right.set_title(f"Relative difference from PyTorch in float64{of_seeds}", loc="left")
     for axes in (left, right):
         axes.set_xlabel("step")
         axes.spines[["top", "right"]].set_visible(False)

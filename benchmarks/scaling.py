@@ -136,7 +136,7 @@ def table(scaling: Scaling, devices: list[int], batch: int, samples: int) -> str
             f"{count * batch / seconds:,.0f}",
             f"{100 * scaling.efficiency(count):.0f} %",
             f"{count * batch:,}",
-            f"{samples // (count * batch):,}",
+            f"{samples // (count * batch):,}" if samples >= count * batch else "less than 1",
         )
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -22,9 +22,9 @@ _COLUMNS = 32
 class MeanIoU(keras.metrics.Metric):
     """Mean intersection over union in percent, over one confusion matrix that counts exactly.
 
-    The plain mean over all classes: one that is in neither labels nor predictions counts 0, as in the report;
-    `keras.metrics.MeanIoU` and cityscapesScripts skip such a class. NaN if no pixel has a label. Exact up to 2^51
-    pixels a cell, on every backend, with up to 2^30 pixels an update.
+    The plain mean over all classes: one that is in neither labels nor predictions counts 0, as in the framework behind
+    the report; `keras.metrics.MeanIoU` and cityscapesScripts skip such a class. NaN if no pixel has a label. Exact up
+    to 2^51 pixels a cell, on every backend, with up to 2^30 pixels an update.
 
     Args:
         num_classes: number of classes; any label outside 0 … num_classes − 1 is ignored. Such a predicted id is a

@@ -296,7 +296,7 @@ class PolyDecay(keras.optimizers.schedules.LearningRateSchedule):
         initial_learning_rate: at the first epoch.
         epochs: number of epochs of the run.
         steps_per_epoch: training steps an epoch, however many of them are accumulated.
-        power: 0.9 in the report.
+        power: 0.9 in the framework behind the report.
         floor: least factor.
     """
 

@@ -118,7 +118,7 @@ class RunConfig:
 
 
 def from_settings(settings: dict[str, Any]) -> RunConfig:
-    """A configuration of settings that stand over their recipe's, which stand over the defaults.
+    """A configuration of settings that override their recipe's, which override the defaults.
 
     Raises:
         UserError: for an unknown recipe, or a value that does not fit.

@@ -1,6 +1,6 @@
 """Trains a model: `python -m trainers.fit --arch branched`.
 
-A recipe stands over the defaults of the flags, and a flag over its recipe; `config.json` in the run's folder has what
+A recipe overrides the defaults of the flags, and a flag its recipe; `config.json` in the run's folder has what
 holds. Datasets have the recipe report, `streets` itself demo.
 
 The first line tells what runs where; then comes a line for each epoch. Everything lands in the run's folder. A run

@@ -139,7 +139,10 @@ def table(facts: Facts) -> str:
     numbers = "---:"
     rule = ["---", "---", numbers, numbers, numbers, *(numbers for _ in clock), "---", "---"]
     lines = [heads, rule, *rows]
-    notes = [f"Multiply-adds of one image of {SIDE}×{SIDE}; scores of the best epoch on the validation split."]
+    notes = [
+        f"Multiply-adds of one image of {SIDE}×{SIDE}; scores of one run each, of its best epoch on the validation split: "
+        "its page tells how its encoder was pretrained, and what another seed came to."
+    ]
     if facts.milliseconds:
         notes.append(f"Time: one such image through `predict_on_batch`, median of {_TIMED_RUNS}, {facts.machine}.")
     return "\n".join([*(f"| {' | '.join(line)} |" for line in lines), "", " ".join(notes)])

@@ -1,8 +1,9 @@
 """Runs a study: `python -m trainers.study task_weights`.
 
 Runs what has not run yet, skips what has, under whatever study, goes on with what was cut off, and records what fails.
-Start the same command again after a stop; an interrupted study exits with status 75. Every flag of a run stands over
-the study's own settings, but for `--pretrained`: it names the weights of those runs that the study pretrains.
+Start the same command again after a stop; an interrupted study exits with status 75. Every flag of a run overrides the
+study's own settings, but for `--pretrained`, which names the weights of those runs that the study pretrains. What a
+study scales, such as the epochs of larger batches, it scales from the flag's value.
 
 `trainers.report` shows what the last command of a study and recipe asked for; runs of other flags stay where they are.
 """

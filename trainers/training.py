@@ -31,7 +31,7 @@ console = cli.console()
 
 
 def start(config: RunConfig, given: dict[str, Any], parallel: backend.Parallel) -> None:
-    """Starts a new run; flags that were given stand over the configuration's fields."""
+    """Starts a new run; flags that were given override the configuration's fields."""
     config = dataclasses.replace(config, **given)
     writable(Path(config.runs_dir), "runs_dir")
     session = Session.of(config, parallel)

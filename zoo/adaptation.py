@@ -25,7 +25,7 @@ def adapt(model: MultiTaskModel, spec: DataSpec, options: Mapping[str, Any], sou
     Args:
         model: the trained one.
         spec: the dataset to train on.
-        options: of `zoo.build`, to stand over the model's own; `weights` is none, for the model has its own.
+        options: of `zoo.build`, to override the model's own; `weights` is none, for the model has its own.
         source: where the model is from, for messages.
 
     Raises:

@@ -29,7 +29,7 @@ def load(
         path: a run's folder (its best checkpoint is loaded), a `.keras` file or a `.safetensors` checkpoint.
         num_classes: number of classes to fine-tune for, where no `spec` is given.
         spec: the dataset to fine-tune for; the model's own by default.
-        **options: of `zoo.build`, to stand over the model's own; its weights must fit, as they do under any dilation.
+        **options: of `zoo.build`, to override the model's own; its weights must fit, as they do under any dilation.
 
     Raises:
         UserError: for a path that is none of these, a file that is damaged or needs code to load, or options that the

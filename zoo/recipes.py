@@ -1,6 +1,6 @@
 """Recipes: the hyper-parameters of a run, as data.
 
-A recipe sets fields of the run's configuration; a flag on the command line stands over it.
+A recipe sets fields of the run's configuration; a flag on the command line overrides it.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ class Recipe:
 RECIPES: Mapping[str, Recipe] = MappingProxyType(
     {
         "report": Recipe(
-            about="the final settings of the report; its encoder is --pretrained imagenet",
+            about="the report's final settings, and its framework's; its encoder is --pretrained imagenet",
             expect="Miniscapes, test: grader 69.31 with distillation (report, Table 8); 14 h 34 m on the report's GPU",
             settings={
                 "optimizer": "adam",

@@ -121,7 +121,7 @@ def command(results: StudyResults) -> str:
 
 
 def _flags(study: Study, results: StudyResults) -> dict[str, object]:
-    """Settings of the first seed's runs that stand over the study's and the recipe's."""
+    """Settings of the first seed's runs that override the study's and the recipe's."""
     seed = min(result.facts.seed for result in results.results)
     names = [field.name for field in dataclasses.fields(RunConfig) if field.name not in INCIDENTAL]
     found: dict[str, object] = {}

@@ -53,7 +53,7 @@ def plan(study: Study, recipe: str, given: Mapping[str, Any], seeds: int) -> lis
     Args:
         study: the study.
         recipe: what its runs start from.
-        given: settings that stand over the study's. `pretrained` replaces the weights of the runs that the study
+        given: settings that override the study's. `pretrained` replaces the weights of the runs that the study
             pretrains and leaves those that it sets to "none"; `seed` is the first seed.
         seeds: runs of each variant.
 
