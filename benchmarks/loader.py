@@ -196,8 +196,9 @@ def report(rates: dict[str, list[float]]) -> list[dict[str, Any]]:
 
 
 def our_loader(dataset: data.Dataset, cache: str, cache_dir: Path, batch_size: int) -> data.Loader:
-    threads = {"threads": max(FLAGS.workers, 1), "seed": SEED, "cache_dir": cache_dir}
-    return data.Loader(dataset, batch_size, view(), cache=cache, **threads)
+    where = cache_dir if cache == "disk" else None
+    threads = max(FLAGS.workers, 1)
+    return data.Loader(dataset, batch_size, view(), cache=cache, cache_dir=where, threads=threads, seed=SEED)
 
 
 def view() -> data.TrainView:

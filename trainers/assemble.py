@@ -61,8 +61,8 @@ def make_splits(config: RunConfig, parallel: backend.Parallel) -> Splits:
     count = backend.process_count()
     # Padding costs nothing in validation, so there a batch that the devices can share is made of any.
     val_batch_size = -(-min(config.val_batch_size, len(val)) // parallel.total) * parallel.total
-    # None means the memory, or the disk where worker processes share it.
-    cache = None if config.cache == "ram" else config.cache
+    # Several processes share what lies on the disk; in memory each would hold all of it.
+    cache = "disk" if config.cache == "ram" and (config.workers or count > 1) else config.cache
     shared = {"process_index": backend.process_index(), "process_count": count}
     return Splits(
         train=data.Loader(

@@ -44,7 +44,7 @@ class RunConfig:
     init_from: str | None = _option(None, "a run or model file to take all weights of, or none")
 
     dataset: str = _option("streets", "streets (also /medium, /full, /pretraining), miniscapes, cityscapes, folder")
-    data_dir: str | None = _option(None, "folder of the raw dataset; streets needs none")
+    data_dir: str | None = _option(None, "folder of the raw dataset; streets has none")
     prepared_dir: str | None = _option(None, "folder of prepared datasets; TFDS's own by default")
     skip_bad_files: bool = _option(False, "go on without the files that cannot be used")
     image_size: tuple[int, ...] = _option((), "height and width that cityscapes is stored at; 512,1024 if not given")
@@ -56,7 +56,9 @@ class RunConfig:
     corner_wiggle: float = _option(0.0, "random perspective: share of its sides that corners move by at most", least=0)
     photometric_jitter: float = _option(0.0, "color jitter: share of brightness, contrast and saturation", least=0)
     scale_depth: bool = _option(False, "with window_scaling: what looks twice as large is half as far")
-    cache: str = _option("ram", "where decoded samples are kept; with workers, ram means disk", choices=CACHES)
+    cache: str = _option(
+        "ram", "where decoded samples are kept; ram means disk with workers or several processes", choices=CACHES
+    )
     cache_dir: str | None = _option(None, "folder of the disk cache; beside the prepared data by default")
     workers: int = _option(0, "worker processes of the loader; 0 reads in threads", least=0)
 

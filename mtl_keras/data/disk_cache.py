@@ -11,6 +11,7 @@ import logging
 import mmap
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -119,9 +120,15 @@ def open_disk_cache(dataset: Dataset, folder: str | Path | None = None) -> DiskC
     if cache is not None:
         return cache
     try:
-        with locked(folder):
+        with locked(folder) as alone:
             # Another process may have written it meanwhile.
-            return _open(target, made_of, logging.WARNING) or _write_and_rename(dataset, target, made_of)
+            cache = _open(target, made_of, logging.WARNING)
+            if cache is not None:
+                return cache
+            if alone:
+                # Nobody else is writing here, so what lies unfinished was interrupted.
+                remove_all(folder, f"{target.name}.*")
+            return _write_and_rename(dataset, target, made_of)
     except UserError:
         raise
     except OSError as error:
@@ -132,18 +139,17 @@ def open_disk_cache(dataset: Dataset, folder: str | Path | None = None) -> DiskC
 
 
 def _write_and_rename(dataset: Dataset, target: Path, made_of: dict[str, Any]) -> DiskCache:
-    """Writes under the folder's lock, so that whatever lies unfinished was interrupted."""
-    folder = target.parent
-    remove_all(folder, f"{target.name}.*")
-    beside = folder / f"{target.name}.unfinished"
+    """Writes beside, under a name that nobody else takes."""
+    folder, name = target.parent, f"{target.name}.{uuid.uuid4().hex[:8]}"
+    beside = folder / f"{name}.unfinished"
     beside.mkdir()
     try:
         _write(dataset, beside, made_of)
         if target.exists():
-            os.rename(target, folder / f"{target.name}.stale")
+            os.rename(target, folder / f"{name}.stale")
         os.rename(beside, target)
     finally:
-        remove_all(folder, f"{target.name}.*")
+        remove_all(folder, f"{name}.*")
     return DiskCache(target)
 
 

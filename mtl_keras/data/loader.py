@@ -41,7 +41,7 @@ class Loader(backend.ReadyBatches):
 
     A training's batches go on without end, and `loader[step]` is that of an absolute step. `MultiTaskModel.fit` knows
     that `len(loader)` of them make an epoch; another model's is given `steps_per_epoch`, and `shuffle=False`. An
-    evaluation's end after one pass.
+    evaluation's end after one pass, and all passes are the same.
 
     Args:
         dataset: what to read.
@@ -52,21 +52,23 @@ class Loader(backend.ReadyBatches):
         drop_remainder: for training: leave out what does not fill a step, and begin again after the last one.
             Otherwise there is one pass, and its last batch is filled up with all-ignore samples, which cost nothing
             in masked losses and metrics, so that all batches have one shape.
-        cache: "none", "ram" or "disk" (see `open_cache`); by default "ram", or "disk" where there are worker processes.
+        cache: "none", "ram" or "disk" (see `open_cache`); by default "ram", or "disk" where there are worker processes,
+            `process_count` is more than 1 or `cache_dir` is given. With "ram" each of several processes holds all
+            samples, even those on one machine, which may be more than its memory.
         cache_dir: where the disk cache lies; by default beside the prepared data.
         workers: worker processes; 0 prepares batches in threads, which is fastest for plain crops.
         threads: threads that prepare batches, in each process; by default one a core, at most 8.
         prefetch: batches held ready.
         process_index: this process among those that train together.
         process_count: how many they are; each gets its share of every step.
-        start_step: absolute step that `loader[0]` is.
 
-    `image_size` is the (height, width) of all images, each None where they may differ. `wait_seconds` adds up how long
-    steps have waited for data. TensorFlow reads while a step runs, so there it is more than what training lost.
+    `image_size` is the (height, width) of all images, each None where they may differ. `start_step` is the absolute
+    step that `loader[0]` is (see `go_to`). `wait_seconds` adds up how long steps have waited for data. TensorFlow reads
+    while a step runs, so there it is more than what training lost.
 
     Raises:
-        UserError: fewer samples than a step takes, images smaller than the crop, a cache that does not fit, or a
-            number that makes no sense.
+        UserError: fewer samples than a step takes, images smaller than the crop, a cache that does not fit or is of no
+            use with the other arguments, or a number that makes no sense.
 
     Example:
         >>> train = Loader(load("streets", "train"), 8, TrainView((128, 128)), seed=1)
@@ -89,7 +91,6 @@ class Loader(backend.ReadyBatches):
         prefetch: int = 8,
         process_index: int = 0,
         process_count: int = 1,
-        start_step: int = 0,
     ):
         # Keras' own workers stay off: the batches are ready when it asks.
         super().__init__(workers=1)
@@ -99,9 +100,10 @@ class Loader(backend.ReadyBatches):
         self.worker_processes = workers
         self.wait_seconds = 0.0
         _check_numbers(1, batch_size=batch_size)
-        _check_numbers(0, seed=seed, workers=workers, threads=threads or 0, prefetch=prefetch, start_step=start_step)
-        cache = cache or ("disk" if workers else "ram")
-        _check_sharing(workers, process_index, process_count, cache)
+        _check_numbers(0, seed=seed, workers=workers, threads=threads or 0, prefetch=prefetch)
+        if not 0 <= process_index < process_count:
+            raise UserError(f"process {process_index} of {process_count}: expected 0 to {process_count - 1}")
+        cache = _kind_of_cache(cache, cache_dir, workers, process_count)
         source = IndexSource(len(dataset), batch_size * process_count, drop_remainder)
         self.steps_per_epoch = len(source) // process_count // batch_size
         if not self.steps_per_epoch:
@@ -115,24 +117,30 @@ class Loader(backend.ReadyBatches):
         self.num_classes = dataset.spec.num_classes
         samples = open_cache(dataset, cache, folder=cache_dir)
         order = index_order(source, seed=seed, shuffle=shuffle)
-        self._ids = process_batches(order, batch_size, process_index, process_count, list)
+        share = (batch_size, process_index, process_count, drop_remainder)
+        self._ids = process_batches(order, *share, list)
         # The view's randomness is drawn by position in the common order, so that processes do not draw alike.
         views = order.random_map(Fetch(samples, view))
         collate = Collate(dataset.depth_encoding, dataset.spec.depth_range, size)
-        self._batches = process_batches(views, batch_size, process_index, process_count, collate)
+        self._batches = process_batches(views, *share, collate)
         self._threads = threads or min(backend.cores(), 8)
         self._prefetch = prefetch
         self._lock = threading.Lock()
         self._recent: collections.deque[tuple[int, Batch]] = collections.deque(maxlen=_REMEMBERED)
         # The running iterator, if any, in a list of its own so that it can be ended without the loader.
         self._running: list[Any] = []
-        self._first_step = self._next_step = 0
+        self._taken = self._next_step = 0
         weakref.finalize(self, _close, self._running, workers)
         self._endless = drop_remainder
-        self.start_step = start_step
+        self.start_step = 0
 
     def go_to(self, step: int) -> None:
-        """Makes `loader[0]` the batch of an absolute step: where the next `fit` begins."""
+        """Makes `loader[0]` the batch of an absolute step: where the next `fit` begins.
+
+        Raises:
+            UserError: a step that makes no sense.
+        """
+        _check_numbers(0, step=step)
         self.start_step = step
 
     def __len__(self) -> int:
@@ -171,44 +179,62 @@ class Loader(backend.ReadyBatches):
         self.close()
 
     def _at(self, step: int) -> Batch:
+        if not self._endless:
+            step %= self.steps_per_epoch
         for remembered, batch in self._recent:
             if remembered == step:
                 return batch
+        try:
+            batch = self._read(step)
+        except BaseException:
+            # What runs is past this step, and who asks for it again is to get its batch.
+            _close(self._running, self.worker_processes)
+            raise
+        if self.worker_processes:
+            # Grain's shared memory must not outlive Grain, and Keras may hold a batch until the program ends.
+            batch = keras.tree.map_structure(np.array, batch)
+        self._next_step = step + 1
+        if self._next_step == self.num_batches:
+            self._next_step = 0
+            if not self.worker_processes:
+                _close(self._running, 0)
+        self._recent.append((step, batch))
+        return batch
+
+    def _read(self, step: int) -> Batch:
         if not self._running or step != self._next_step:
             self._start(step)
         try:
-            batch = self._next(step)
+            return self._next()
         except RuntimeError as error:
             if "terminated unexpectedly" not in str(error):
                 raise
             # The order follows from the step, so nothing is lost with a worker; a second time in a row is no accident.
             logger.warning("a worker process of the loader was killed; the batches from step %d are read again", step)
             self._start(step)
-            batch = self._next(step)
-        if self.worker_processes:
-            # Grain's shared memory must not outlive Grain, and Keras may hold a batch until the program ends.
-            batch = keras.tree.map_structure(np.array, batch)
-        self._next_step = step + 1
-        self._recent.append((step, batch))
-        return batch
+            return self._next()
 
-    def _next(self, step: int) -> Batch:
+    def _next(self) -> Batch:
         # Grain starts one worker process after the other, with the first batch of each.
-        starting = step - self._first_step < self.worker_processes
+        starting = self._taken < self.worker_processes
         with hidden_main_module() if starting else contextlib.nullcontext():
-            return next(self._running[0])
+            batch = next(self._running[0])
+        self._taken += 1
+        return batch
 
     def _start(self, step: int) -> None:
         _close(self._running, self.worker_processes)
         reading = grain.ReadOptions(num_threads=self._threads, prefetch_buffer_size=self._prefetch)
-        batches = self._batches.slice(slice(step, None)).to_iter_dataset(reading)
+        # Threads read no batch past a pass; worker processes, which take seconds to start, go on with the next one.
+        stop = None if self.worker_processes else self.num_batches
+        batches = self._batches.slice(slice(step, stop)).to_iter_dataset(reading)
         if self.worker_processes:
             _let_grain_read_its_flags()
             ahead = max(1, self._prefetch // self.worker_processes)
             options = grain.MultiprocessingOptions(num_workers=self.worker_processes, per_worker_buffer_size=ahead)
             batches = batches.mp_prefetch(options, worker_init_fn=start_worker)
         self._running.append(iter(batches))
-        self._first_step = step
+        self._taken = 0
 
 
 def _let_grain_read_its_flags() -> None:
@@ -253,8 +279,14 @@ def _view_sizes(dataset: Dataset, view: View, batch_size: int) -> dict[tuple[int
     return ids
 
 
-def _check_sharing(workers: int, process_index: int, process_count: int, cache: str) -> None:
-    if not 0 <= process_index < process_count:
-        raise UserError(f"process {process_index} of {process_count}: expected 0 to {process_count - 1}")
+def _kind_of_cache(cache: str | None, cache_dir: str | Path | None, workers: int, process_count: int) -> str:
+    """The kind that was asked for, or the one that suits; refuses what cannot be."""
+    if cache is None:
+        cache = "disk" if workers or process_count > 1 or cache_dir else "ram"
     if workers and cache == "ram":
         raise UserError(NOT_SHARED)
+    if cache_dir and cache != "disk":
+        raise UserError(
+            f'cache_dir {cache_dir} is of use with cache "disk" alone: add --cache=disk, or leave cache_dir out'
+        )
+    return cache

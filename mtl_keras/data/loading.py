@@ -5,6 +5,7 @@ import inspect
 import logging
 import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def load(
         name: "streets" (which means "streets/demo"), "streets/medium", "streets/full", "streets/pretraining",
             "miniscapes", "cityscapes" or "folder".
         split: "train", "val" or "test".
-        data_dir: the source's folder; streets needs none. A source that changed is prepared anew, beside the old data.
+        data_dir: the source's folder; streets has none. A source that changed is prepared anew, beside the old data.
             May be left out where exactly one preparation of the dataset exists.
         prepared_dir: where prepared data is kept; by default TFDS's folder (`TFDS_DATA_DIR`, or
             `~/tensorflow_datasets`).
@@ -119,6 +120,9 @@ def make_builder(
     if prepared_dir is not None:
         shared["data_dir"] = os.path.expanduser(prepared_dir)
     if dataset == "streets":
+        if data_dir is not None:
+            files = "folder, miniscapes or cityscapes"
+            raise UserError(f"streets reads no files: leave data_dir out, or add --dataset={files}")
         return _streets(config or "demo", options, shared)
     if data_dir is None:
         if options:
@@ -143,7 +147,7 @@ def prepare(builder: Any) -> Path:
         The prepared folder.
 
     Raises:
-        UserError: bad files, or a full disk.
+        UserError: bad files, a full disk, or a worker process that was killed.
     """
     if isinstance(builder, Path):
         return builder
@@ -151,12 +155,17 @@ def prepare(builder: Any) -> Path:
     if _is_prepared(path):
         return path
     try:
-        with locked(path.parent):
-            # Nobody else is preparing here, so what lies incomplete was interrupted.
-            for leftover in remove_all(path.parent, "incomplete.*"):
+        with locked(path.parent) as alone:
+            # Where nobody else is preparing, what lies incomplete was interrupted.
+            for leftover in remove_all(path.parent, "incomplete.*") if alone else ():
                 logger.warning("removed an interrupted preparation: %s", leftover)
             if not _is_prepared(path):
                 builder.download_and_prepare()
+    except BrokenExecutor as error:
+        raise UserError(
+            f"cannot prepare {builder.name}: a worker process was killed, most likely for want of memory; start again "
+            "with more memory, or on fewer cores (taskset --cpu-list 0 python …)"
+        ) from error
     except OSError as error:
         reason = "no space left" if error.errno == errno.ENOSPC else error.strerror or str(error)
         raise UserError(

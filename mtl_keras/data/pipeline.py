@@ -118,13 +118,13 @@ def index_order(source: IndexSource, *, seed: int, shuffle: bool) -> grain.MapDa
 
 
 def process_batches(
-    order: grain.MapDataset, batch_size: int, process_index: int, process_count: int, batch_fn: Any
+    order: grain.MapDataset, batch_size: int, process_index: int, process_count: int, anew: bool, batch_fn: Any
 ) -> grain.MapDataset:
-    """The batches of one process by absolute step.
+    """The batches of one process by absolute step; each pass is drawn anew, or is the same.
 
     Step by step the processes together see the same samples whatever their number: sample k of the order goes to
     process k mod `process_count`.
     """
     whole = len(order) // process_count * process_count
     share = order.slice(slice(process_index, whole, process_count)) if process_count > 1 else order
-    return share.batch(batch_size, drop_remainder=True, batch_fn=batch_fn).repeat()
+    return share.batch(batch_size, drop_remainder=True, batch_fn=batch_fn).repeat(reseed_each_epoch=anew)

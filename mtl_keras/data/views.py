@@ -15,6 +15,9 @@ from mtl_keras.errors import UserError
 
 Sample = dict[str, Any]
 
+# The reference's, which suits every output stride.
+_MULTIPLE = 32
+
 
 class View(Protocol):
     """Cuts, and may warp, what a model sees of a sample."""
@@ -44,7 +47,7 @@ class TrainView:
         scale_depth: metric depth follows the zoom of `window_scaling`: what looks twice as large is half as far.
 
     Raises:
-        UserError: a value out of its range.
+        UserError: a value out of its range, or `scale_depth` without `window_scaling`.
     """
 
     crop: tuple[int, int] = (256, 256)
@@ -61,6 +64,8 @@ class TrainView:
         for name, most in (("window_scaling", 8), ("tilt", 180), ("corner_wiggle", 0.25), ("photometric_jitter", 1)):
             if not 0 <= getattr(self, name) <= most:
                 raise UserError(f"{name} {getattr(self, name)}: expected 0 (off) to {most}")
+        if self.scale_depth and not self.window_scaling:
+            raise UserError("scale_depth is of use with window_scaling alone: add --window_scaling=1, or leave it out")
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """Draws a window.
@@ -115,15 +120,8 @@ class TrainView:
         return view
 
 
-@dataclasses.dataclass(frozen=True)
 class EvalView:
-    """The whole image, cut from the top-left corner to multiples of a number of pixels.
-
-    Args:
-        multiple: 32 in the reference, which suits every output stride.
-    """
-
-    multiple: int = 32
+    """The whole image, cut from the top-left corner to multiples of 32 pixels."""
 
     def __call__(self, sample: Sample, rng: np.random.Generator | None = None) -> Sample:
         """Cuts; nothing is random."""
@@ -134,11 +132,11 @@ class EvalView:
         """(height, width) of the result for an image of this size.
 
         Raises:
-            UserError: the image is smaller than `multiple`.
+            UserError: the image is smaller than 32 pixels a side.
         """
-        size = height // self.multiple * self.multiple, width // self.multiple * self.multiple
+        size = height // _MULTIPLE * _MULTIPLE, width // _MULTIPLE * _MULTIPLE
         if not all(size):
-            raise UserError(f"the image is {height}×{width} px: expected at least {self.multiple} a side")
+            raise UserError(f"the image is {height}×{width} px: expected at least {_MULTIPLE} a side")
         return size
 
 

@@ -1,3 +1,5 @@
+import errno
+import multiprocessing
 import os
 import re
 import subprocess
@@ -9,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 
-from mtl_keras.data import EvalView, Loader, TrainView, open_cache
+from mtl_keras.data import Dataset, EvalView, Loader, TrainView, open_cache
 from mtl_keras.data.depth_encoding import decode_depth
 from mtl_keras.errors import UserError
 from tests.harness import tiny_model
@@ -49,8 +51,8 @@ def test_a_batch_is_what_the_contract_says(prepared):
 
 
 @pytest.mark.parametrize("options", [{"threads": 4, "cache": "ram"}, {"cache": "disk"}, {"threads": 2, "prefetch": 1}])
-def test_the_order_follows_from_the_seed_alone(prepared, expected, options, tmp_path):
-    with Loader(prepared["train"], 4, CROP, seed=7, cache_dir=tmp_path, **options) as loader:
+def test_the_order_follows_from_the_seed_alone(prepared, expected, options):
+    with Loader(prepared["train"], 4, CROP, seed=7, **options) as loader:
         assert_equal(read(loader, 13), expected)
 
 
@@ -65,7 +67,8 @@ def test_another_seed_gives_another_order(prepared, expected):
 
 
 def test_a_run_resumes_in_the_middle_of_an_epoch(prepared, expected):
-    with Loader(prepared["train"], 4, CROP, seed=7, start_step=7) as loader:
+    with Loader(prepared["train"], 4, CROP, seed=7) as loader:
+        loader.go_to(7)
         assert_equal(read(loader, 6), expected[7:])
         loader.go_to(3)
         assert_equal(read(loader, 6), expected[3:9])
@@ -131,6 +134,68 @@ def test_evaluation_sees_every_sample_once_and_pads_with_ignore(prepared):
     np.testing.assert_array_equal(labels["depth"][1, ..., 0], dataset.metres(sample)[:64, :96])
 
 
+class Watched(Dataset):
+    """Tells which samples are decoded, and fails once over one of them."""
+
+    def __init__(self, dataset, fails_at=None):
+        super().__init__(dataset.path, dataset.split)
+        self.decoded = []
+        self.fails_at = None
+        self[0], self.decoded.clear()
+        self.fails_at = fails_at
+
+    def __getitem__(self, index):
+        self.decoded.append(index)
+        if index == self.fails_at:
+            self.fails_at = None
+            raise OSError(errno.EMFILE, "too many open files")
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("cache", ["none", "ram"])
+def test_a_pass_decodes_nothing_beyond_its_end(prepared, cache):
+    dataset = Watched(prepared["val"])
+    with Loader(dataset, 1, EvalView(), shuffle=False, drop_remainder=False, cache=cache) as loader:
+        dataset.decoded.clear()
+        first = read(loader, 5)
+        assert sorted(dataset.decoded) == [0, 1, 2, 3, 4]
+        # The passes are alike, from wherever the second one begins.
+        loader.go_to(len(loader))
+        assert_equal([loader[step] for step in (0, 2, 3, 4, 0, 1)], [first[step] for step in (0, 2, 3, 4, 0, 1)])
+
+
+def worker_ids():
+    return {child.pid for child in multiprocessing.active_children()}
+
+
+def test_worker_processes_go_on_from_pass_to_pass(prepared, tmp_path):
+    others = worker_ids()
+    options = {"drop_remainder": False, "cache_dir": tmp_path, "seed": 3}
+    with Loader(prepared["val"], 1, CROP, workers=2, **options) as loader, Loader(prepared["val"], 1, CROP) as train:
+        with Loader(prepared["val"], 1, CROP, **options) as threads:
+            expected = read(threads, 5)
+        assert_equal(read(loader, 5), expected)
+        workers = worker_ids() - others
+        assert_equal(read(loader, 5), expected)
+        assert len(workers) == 2 and worker_ids() - others == workers
+        # In training, each pass is another one.
+        assert any((train[step][0] != train[step + 5][0]).any() for step in range(5))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_batch_that_failed_is_the_same_when_it_is_asked_for_again(prepared, workers):
+    options = {"shuffle": False, "cache": "none"}
+    with Loader(prepared["train"], 4, CROP, **options) as undisturbed:
+        expected, ids = read(undisturbed, 3), [undisturbed.ids(step) for step in range(3)]
+    with Loader(Watched(prepared["train"], fails_at=6), 4, CROP, workers=workers, **options) as loader:
+        assert_equal([loader[0]], expected[:1])
+        with pytest.raises(OSError, match="too many open files"):
+            loader[1]
+        loader.dataset.fails_at = None
+        assert_equal(read(loader, 3), expected)
+        assert [loader.ids(step) for step in range(3)] == ids
+
+
 def test_processes_have_equally_many_evaluation_steps(prepared):
     parts = [
         Loader(prepared["val"], 2, EvalView(), shuffle=False, drop_remainder=False, process_index=i, process_count=2)
@@ -192,13 +257,38 @@ def test_what_cannot_be_read_is_refused(prepared):
         Loader(dataset, 4, CROP, cache="tape")
     with pytest.raises(UserError, match="process 2 of 2"):
         Loader(dataset, 4, CROP, process_index=2, process_count=2)
+    with Loader(dataset, 4, CROP) as loader, pytest.raises(UserError, match="^step -1: expected a whole number, 0"):
+        loader.go_to(-1)
+    for cache in ("ram", "none"):
+        with pytest.raises(UserError, match='cache_dir here is of use with cache "disk" alone: add --cache=disk, or'):
+            Loader(dataset, 4, CROP, cache=cache, cache_dir="here")
+
+
+def decoded_on_disk(folder):
+    return [path.parent.name for path in folder.rglob("samples.bin")]
+
+
+def test_a_folder_for_the_cache_has_it_lie_there(prepared, tmp_path):
+    dataset = prepared["val"]
+    Loader(dataset, 2, CROP, cache_dir=tmp_path)
+    assert decoded_on_disk(tmp_path) == [f"{dataset.full_name.replace('/', '-')}-val"]
+
+
+def test_processes_share_a_cache_on_the_disk_unless_they_are_told_otherwise(prepared, monkeypatch):
+    dataset = prepared["test"]
+    first = {"process_index": 0, "process_count": 2}
+    Loader(dataset, 1, CROP, cache="ram", **first)
+    assert not any(name.endswith("-test") for name in decoded_on_disk(dataset.path))
+    monkeypatch.setattr("mtl_keras.data.cache._free_memory", lambda: 0)
+    Loader(dataset, 1, CROP, **first)
+    assert any(name.endswith("-test") for name in decoded_on_disk(dataset.path))
 
 
 @pytest.mark.parametrize(
     ("name", "number", "least"),
     [("batch_size", 0, 1), ("batch_size", 2.5, 1)]
-    + [(name, -1, 0) for name in ("seed", "workers", "threads", "prefetch", "start_step")]
-    + [(name, 1.5, 0) for name in ("seed", "workers", "start_step")],
+    + [(name, -1, 0) for name in ("seed", "workers", "threads", "prefetch")]
+    + [(name, 1.5, 0) for name in ("seed", "workers")],
 )
 def test_numbers_that_make_no_sense_are_named(prepared, name, number, least):
     with pytest.raises(UserError, match=f"^{name} {number}: expected a whole number, {least} or more$"):

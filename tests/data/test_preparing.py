@@ -1,4 +1,5 @@
 import errno
+import logging
 import os
 import shutil
 import signal
@@ -6,7 +7,10 @@ import struct
 import subprocess
 import sys
 import textwrap
+import threading
 import zlib
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +18,10 @@ from PIL import Image
 
 from mtl_keras import data
 from mtl_keras.data.dataset import telling_of_damage
+from mtl_keras.data.folders import locked
 from mtl_keras.errors import UserError
 from tests.data.conftest import png_of
+from tests.trainers.waiting import wait_until
 
 
 def png_bomb(width, height):
@@ -278,6 +284,8 @@ def test_wrong_places_and_splits_are_refused(miniscapes_dir, tmp_path):
         data.load("miniscapes", "night", data_dir=miniscapes_dir, prepared_dir=tmp_path / "prepared")
     with pytest.raises(UserError, match="does not take image_size: leave that out"):
         data.load("miniscapes", "train", data_dir=miniscapes_dir, prepared_dir=tmp_path / "prepared", image_size=(1, 2))
+    with pytest.raises(UserError, match="streets reads no files: leave data_dir out, or add --dataset=folder, minis"):
+        data.load("streets", "train", data_dir=miniscapes_dir, prepared_dir=tmp_path / "prepared")
 
 
 SLOW_PREPARATION = """
@@ -335,6 +343,50 @@ def test_a_disk_that_cannot_take_the_data_is_told_and_left_clean(miniscapes_dir,
     assert result.stdout.startswith("cannot prepare miniscapes in"), result.stderr
     assert "File too large" in result.stdout and "--prepared_dir" in result.stdout
     assert not list(prepared_dir.rglob("*train*"))
+
+
+def test_a_preparation_whose_worker_process_was_killed_is_one_line(miniscapes_dir, tmp_path, monkeypatch):
+    builder = data.make_builder("miniscapes", data_dir=miniscapes_dir, prepared_dir=tmp_path)
+
+    def killed():
+        raise BrokenProcessPool("a process was terminated abruptly")
+
+    monkeypatch.setattr(builder, "download_and_prepare", killed)
+    with pytest.raises(UserError, match="^cannot prepare miniscapes: a worker process was killed, .*more memory"):
+        data.prepare(builder)
+
+
+def test_who_waits_for_another_process_is_told(tmp_path, caplog):
+    fcntl = pytest.importorskip("fcntl")
+    entered = []
+
+    def enter():
+        with locked(tmp_path) as alone:
+            entered.append(alone)
+
+    waiting = threading.Thread(target=enter)
+    with caplog.at_level(logging.INFO, "mtl_keras.data.folders"), open(tmp_path / ".lock", "w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        waiting.start()
+        wait_until(lambda: caplog.messages, seconds=60)
+        assert caplog.messages == [f"waiting for another process that prepares data in {tmp_path}"] and not entered
+        fcntl.flock(other, fcntl.LOCK_UN)
+        waiting.join(60)
+    assert entered == [True]
+    with locked(tmp_path):
+        pass
+    assert len(caplog.messages) == 1
+
+
+def test_without_locks_what_may_be_another_processs_is_left_alone(miniscapes_dir, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    builder = data.make_builder("miniscapes", data_dir=miniscapes_dir, prepared_dir=tmp_path / "prepared")
+    name = builder.info.full_name.replace("/", "-")
+    others = [Path(builder.data_path).parent / "incomplete.ABC", tmp_path / "cache" / f"{name}-val.unfinished"]
+    for folder in others:
+        folder.mkdir(parents=True)
+    data.open_cache(data.Dataset(data.prepare(builder), "val"), "disk", folder=tmp_path / "cache")
+    assert all(folder.exists() for folder in others)
 
 
 def test_nothing_here_needs_tensorflow(miniscapes_dir, tmp_path):

@@ -136,10 +136,10 @@ def test_evaluation_cuts_from_the_top_left_to_multiples_of_32():
     np.testing.assert_array_equal(view["image"], sample["image"][:64, :96])
 
 
-@pytest.mark.parametrize("view", [TrainView((64, 64)), TrainView((64, 64), tilt=5), EvalView(128)])
+@pytest.mark.parametrize("view", [TrainView((64, 64)), TrainView((64, 64), tilt=5), EvalView()])
 def test_images_that_are_too_small_are_refused(view):
-    with pytest.raises(UserError, match="48×100 px"):
-        view(sample_of(48, 100), np.random.default_rng(0))
+    with pytest.raises(UserError, match="31×100 px"):
+        view(sample_of(31, 100), np.random.default_rng(0))
 
 
 @pytest.mark.parametrize(
@@ -148,3 +148,8 @@ def test_images_that_are_too_small_are_refused(view):
 def test_values_out_of_range_are_refused(wrong):
     with pytest.raises(UserError, match="expected"):
         TrainView(**wrong)
+
+
+def test_depth_that_would_follow_no_zoom_is_refused():
+    with pytest.raises(UserError, match="scale_depth is of use with window_scaling alone: add --window_scaling"):
+        TrainView(scale_depth=True, tilt=5)
