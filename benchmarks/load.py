@@ -33,19 +33,17 @@ SIDES = ((64, 96), (120, 200))
 
 _SERVE = """
 import socket, sys
-import uvicorn
 from benchmarks import tiny_run
 tiny_run.make_networks_tiny()
 import zoo
-from trainers.demo import MOST_CONNECTIONS, make_app
+from trainers.demo import make_app, make_server
 model = zoo.build("joint", encoder="resnet18", aspp=False, skip=False)
 app = make_app(model, "load", 2**20, 10**6, ["127.0.0.1"])
 listening = socket.socket()
 listening.bind(("127.0.0.1", 0))
 listening.listen(256)
 print(listening.getsockname()[1], flush=True)
-config = uvicorn.Config(app, log_level="warning", limit_concurrency=MOST_CONNECTIONS)
-uvicorn.Server(config).run(sockets=[listening])
+make_server(app).run(sockets=[listening])
 """
 
 

@@ -30,8 +30,7 @@ FLAGS = flags.FLAGS
 PAGE = Path(__file__).with_name("demo_page.html")
 # What the pointer reads need not be finer than the screen.
 MAP_WIDTH = 640
-UNITS_PER_METRE = 128
-# A client that sends slower than this is cut off, and so many may be connected at once; others are told to come back.
+# Who sends slower than this is cut off, and so many may be connected at once; others are told to come back.
 UPLOAD_SECONDS = 30.0
 MOST_CONNECTIONS = 128
 
@@ -121,7 +120,6 @@ def describe(model: MultiTaskModel, image: np.ndarray) -> dict[str, Any]:
     present = [index for index in np.argsort(-areas, kind="stable") if areas[index]]
     step = -(-image.shape[1] // MAP_WIDTH)
     ids, metres = prediction.semseg[::step, ::step], prediction.depth[::step, ::step]
-    codes = np.clip(np.rint(metres * UNITS_PER_METRE), 0, 65535).astype("<u2")
     return {
         "height": image.shape[0],
         "width": image.shape[1],
@@ -136,7 +134,7 @@ def describe(model: MultiTaskModel, image: np.ndarray) -> dict[str, Any]:
             "width": ids.shape[1],
             "classes": list(spec.classes),
             "ids": base64.b64encode(ids.astype("uint8").tobytes()).decode(),
-            "metres": base64.b64encode(codes.tobytes()).decode(),
+            "metres": base64.b64encode(metres.astype("<f4").tobytes()).decode(),
         },
     }
 
@@ -174,20 +172,46 @@ def listen(host: str, port: int) -> socket.socket:
         ) from None
 
 
-def main(arguments: list[str]) -> None:
-    if len(arguments) != 1:
-        raise UserError("give one run, such as `python -m trainers.demo runs/NAME`")
+def make_server(app: Any, silent_seconds: float = UPLOAD_SECONDS) -> Any:
+    """The server of an application.
+
+    Args:
+        app: as `make_app` gives it.
+        silent_seconds: after so long a connection that has not sent the head of a request is closed.
+
+    Raises:
+        UserError: the package is not installed.
+    """
     try:
         import uvicorn
+        from uvicorn.protocols.http.h11_impl import H11Protocol
     except ImportError:
         raise UserError("demo: uvicorn is not installed; run: pip install -r requirements-extras.txt") from None
 
+    class Impatient(H11Protocol):
+        """Keeps nobody who says nothing: they count among those that may be connected."""
+
+        def connection_made(self, transport):
+            super().connection_made(transport)
+            self.loop.call_later(silent_seconds, self._close_if_silent)
+
+        def _close_if_silent(self):
+            if self.cycle is None:
+                self.transport.close()
+
+    config = uvicorn.Config(app, http=Impatient, log_level="warning", limit_concurrency=MOST_CONNECTIONS)
+    return uvicorn.Server(config)
+
+
+def main(arguments: list[str]) -> None:
+    if len(arguments) != 1:
+        raise UserError("give one run, such as `python -m trainers.demo runs/NAME`")
     with listen(FLAGS.host, FLAGS.port) as listening:
         model = zoo.load(arguments[0])
         about = f"{Path(arguments[0]).resolve().name}: {model.name} topology, trained on {model.spec.name}"
         hosts = names_of(FLAGS.host)
         app = make_app(model, about, FLAGS.most_megabytes * 2**20, int(FLAGS.most_megapixels * 1e6), hosts)
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", limit_concurrency=MOST_CONNECTIONS))
+        server = make_server(app)
         print(f"http://{_in_url(FLAGS.host)}:{FLAGS.port} shows {about}; Ctrl-C ends it", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
             server.run(sockets=[listening])

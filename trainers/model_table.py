@@ -140,8 +140,8 @@ def table(facts: Facts) -> str:
     rule = ["---", "---", numbers, numbers, numbers, *(numbers for _ in clock), "---", "---"]
     lines = [heads, rule, *rows]
     notes = [
-        f"Multiply-adds of one image of {SIDE}×{SIDE}; scores of one run each, of its best epoch on the validation split: "
-        "its page tells how its encoder was pretrained, and what another seed came to."
+        f"Multiply-adds of one image of {SIDE}×{SIDE}; scores of one run each, of its best epoch on the validation "
+        "split: its page tells how its encoder was pretrained, and what another seed came to."
     ]
     if facts.milliseconds:
         notes.append(f"Time: one such image through `predict_on_batch`, median of {_TIMED_RUNS}, {facts.machine}.")

@@ -6,6 +6,7 @@ import http.client
 import io
 import json
 import signal
+import socket
 import threading
 import time
 
@@ -20,6 +21,9 @@ from trainers import demo
 
 uvicorn = pytest.importorskip("uvicorn")
 pytest.importorskip("starlette")
+
+
+SILENT_SECONDS = 1.0
 
 
 def _has_ipv6() -> bool:
@@ -50,7 +54,7 @@ def serving(model, host):
     app = demo.make_app(model, "a tiny model", most_bytes=100_000, most_pixels=10_000, hosts=demo.names_of(host))
     with demo.listen(host, 0) as listening:
         address, port = listening.getsockname()[:2]
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
+        server = demo.make_server(app, silent_seconds=SILENT_SECONDS)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         while not server.started:
@@ -63,9 +67,21 @@ def serving(model, host):
                 with connection.getresponse() as response:
                     return response.status, response.read()
 
+        request.address = address, port
         yield request
         server.should_exit = True
         thread.join()
+
+
+def test_connections_that_say_nothing_are_closed_and_keep_nobody_out(ask):
+    with contextlib.ExitStack() as stack:
+        silent = [stack.enter_context(socket.create_connection(ask.address)) for _ in range(demo.MOST_CONNECTIONS)]
+        silent[0].sendall(b"GET / HTTP/1.1\r\nHost:")
+        for connection in silent:
+            connection.settimeout(20)
+            while connection.recv(1000):
+                pass
+        assert ask("GET", "/about")[0] == 200
 
 
 def test_an_image_comes_back_as_classes_and_metres(model, ask):
@@ -75,9 +91,9 @@ def test_an_image_comes_back_as_classes_and_metres(model, ask):
     assert status == 200 and (answer["height"], answer["width"]) == (31, 45)
     prediction = model.predict_images(image)
     ids = np.frombuffer(base64.b64decode(answer["maps"]["ids"]), np.uint8).reshape(31, 45)
-    metres = np.frombuffer(base64.b64decode(answer["maps"]["metres"]), "<u2").reshape(31, 45) / 128
+    metres = np.frombuffer(base64.b64decode(answer["maps"]["metres"]), "<f4").reshape(31, 45)
     np.testing.assert_array_equal(ids, prediction.semseg)
-    np.testing.assert_allclose(metres, prediction.depth, atol=1 / 256 + 1e-6)
+    np.testing.assert_allclose(metres, prediction.depth, rtol=1e-6)
     with Image.open(io.BytesIO(base64.b64decode(answer["depth"]))) as depth:
         assert depth.size == (45, 31)
     assert {name for name, _ in answer["legend"]} == {model.spec.classes[index] for index in np.unique(ids)}
