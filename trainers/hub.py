@@ -6,6 +6,7 @@ login`, or set HF_TOKEN.
 """
 
 import io
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,9 @@ def push(path: str, repository: str, *, private: bool = False, api: Any = None) 
     files = sorted({file for pattern in PATTERNS for file in run.path.glob(pattern) if file.is_file()})
     contents: dict[str, Any] = {file.relative_to(run.path).as_posix(): str(file) for file in files}
     for name, text in portable.texts(run, config).items():
-        text = front_matter(config) + text if name == run.card.name else text
+        if name == run.card.name:
+            # A run that was pulled has some already.
+            text = front_matter(config) + re.sub(r"\A---\n.*?\n---\n\n?", "", text, flags=re.DOTALL)
         contents[name] = io.BytesIO(text.encode())
     operations = [CommitOperationAdd(name, content) for name, content in contents.items()]
     api = api or HfApi()

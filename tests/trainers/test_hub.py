@@ -71,6 +71,8 @@ def test_a_run_comes_back_with_the_same_weights(run, tmp_path):
     expected = weights_of(zoo.load(run.path))
     actual = weights_of(zoo.load(pulled.path))
     assert all(np.array_equal(actual[name], expected[name]) for name in expected)
+    push(str(pulled.path), "another/streets", api=hub)
+    assert (hub.folder / "another/streets/README.md").read_text().count("library_name: keras") == 1
     with pytest.raises(UserError, match="exists already"):
         pull("someone/streets", str(tmp_path / "runs"), download=hub.download)
 
