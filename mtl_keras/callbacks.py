@@ -75,6 +75,9 @@ class Clock(keras.callbacks.Callback):
         step: steps done before.
         seconds: seconds spent before.
         learning_rate: of the epoch that `step` ends or lies in.
+
+    Raises:
+        ValueError: the model takes several steps a call, which callbacks hear of as one.
     """
 
     def __init__(self, step: int = 0, seconds: float = 0.0, learning_rate: float = 0.0):
@@ -86,6 +89,10 @@ class Clock(keras.callbacks.Callback):
     @property
     def seconds(self) -> float:
         return time.monotonic() - self._started
+
+    def on_train_begin(self, logs=None):
+        if (steps := self.model.steps_per_execution) != 1:
+            raise ValueError(f"steps_per_execution: {steps} steps a call cannot be counted; compile the model with 1")
 
     def on_epoch_begin(self, epoch, logs=None):
         # At the epoch's end the schedule is at the next epoch's rate already.

@@ -144,15 +144,15 @@ class BatchNormalization(layers.BatchNormalization):
 
 @keras.saving.register_keras_serializable("mtl_keras")
 class PixelNormalization(layers.Layer):
-    """Takes RGB 0–255 to the mean and deviation that the encoder's weights were trained with.
+    """Takes RGB 0–255, or other channels, to the mean and deviation that the encoder's weights were trained with.
 
     Args:
-        mean: three means, on the 0–255 scale.
-        std: three standard deviations, on the 0–255 scale.
+        mean: a mean for each channel, on the 0–255 scale.
+        std: a standard deviation for each channel, on the 0–255 scale.
         output_stride: what height and width must be a multiple of.
 
-    Input and output are (batch, height, width, 3); the output has the layer's compute dtype. Raises `ValueError` for
-    a height or width that is not a multiple of the output stride, where the size is known.
+    Input and output are (batch, height, width, channels); the output has the layer's compute dtype. Raises `ValueError`
+    for a height or width that is not a multiple of the output stride, where the size is known.
     """
 
     def __init__(self, mean, std, output_stride: int, **kwargs):
@@ -163,7 +163,7 @@ class PixelNormalization(layers.Layer):
         self.output_stride = output_stride
 
     def call(self, images):
-        check_images(images.shape, self.output_stride)
+        check_images(images.shape, self.output_stride, len(self.mean))
         dtype = "float64" if self.compute_dtype == "float64" else "float32"
         scale = ops.convert_to_tensor([1.0 / std for std in self.std], dtype=dtype)
         offset = ops.convert_to_tensor([-m / s for m, s in zip(self.mean, self.std, strict=True)], dtype=dtype)

@@ -2,7 +2,6 @@
 
 import functools
 import inspect
-import numbers
 from collections.abc import Mapping
 
 import keras
@@ -28,6 +27,7 @@ from mtl_keras.layer_calls import LayerCalls
 from mtl_keras.layers import PixelNormalization, check_images
 from mtl_keras.losses import TASKS, DepthLoss, SegmentationLoss, check_labels, valid_depth, valid_labels
 from mtl_keras.metrics import MeanIoU, SILogRMSE, grader
+from mtl_keras.model_checks import check_compile, check_outputs, no_export
 
 
 @keras.saving.register_keras_serializable("mtl_keras")
@@ -39,7 +39,7 @@ class MultiTaskModel(keras.Model):
     The logs are `loss`, `semseg_loss`, `depth_loss`, `miou`, `silog` and `grader`.
 
     Args:
-        inputs: the input `image`, (batch, height, width, 3), RGB 0–255.
+        inputs: the input `image`, (batch, height, width, 3), RGB 0–255; other channels are the network's own affair.
         outputs: a dict with `semseg`, (batch, height, width, classes) logits, and `depth`, (batch, height, width, 1)
             metres, and, where a task is predicted more than once, others named `semseg_…` and `depth_…`.
         spec: what the model must know of its dataset.
@@ -49,10 +49,13 @@ class MultiTaskModel(keras.Model):
     def __init__(self, inputs, outputs, name=None, *, spec: DataSpec | None = None, architecture=None, **kwargs):
         if not isinstance(outputs, Mapping) or not set(TASKS) <= set(outputs):
             raise ValueError(f"outputs: give a dict with predictions of {' and '.join(TASKS)}")
+        policy = None
         if spec is None:
-            spec, architecture = _facts_of(outputs)
-        _check_outputs(outputs, spec)
+            spec, architecture, policy = _facts_of(outputs)
+        check_outputs(outputs, spec)
         super().__init__(inputs=inputs, outputs=outputs, name=name, **kwargs)
+        if policy is not None:
+            self.dtype_policy = policy
         self.spec = spec
         self.architecture = dict(architecture or {})
         self.task_losses, self.task_weights = self._default_losses(), dict.fromkeys(TASKS, 0.5)
@@ -77,23 +80,12 @@ class MultiTaskModel(keras.Model):
         Raises:
             ValueError: a loss or a weight of no task, a loss that cannot be called, or metrics.
         """
-        for argument, given in (("loss", loss or {}), ("loss_weights", loss_weights or {})):
-            if not isinstance(given, Mapping):
-                raise ValueError(f"{argument}: {given!r} is no dict; give one with {' and '.join(TASKS)}")
-            if unknown := set(given) - set(TASKS):
-                raise ValueError(f"{argument}: no task '{unknown.pop()}'; the tasks are {' and '.join(TASKS)}")
-        for task, function in (loss or {}).items():
-            if not callable(function) or isinstance(function, type):
-                raise ValueError(f"loss: {function!r} of {task} cannot be called; give a loss, such as a DepthLoss()")
-        for task, weight in (loss_weights or {}).items():
-            if not isinstance(weight, numbers.Real):
-                raise ValueError(f"loss_weights: {weight!r} of {task} is no number; give one, such as 0.5")
-        if kwargs.get("metrics") or kwargs.get("weighted_metrics"):
-            raise ValueError("metrics: the model brings its own; leave them out, or give fit a callback")
+        check_compile(loss, loss_weights, kwargs)
         self.task_losses = {**self._default_losses(), **(loss or {})}
         self.task_weights = {**dict.fromkeys(TASKS, 0.5), **(loss_weights or {})}
         lay_out_kernels(self)
         super().compile(optimizer=optimizer, **kwargs)
+        self._asked_jit_compile = kwargs.get("jit_compile", "auto")
         # What was compiled computes the losses of before.
         self.__dict__.pop("_compiled_steps", None)
 
@@ -104,11 +96,14 @@ class MultiTaskModel(keras.Model):
         if not self.compiled:
             return {}
         losses = {task: keras.saving.serialize_keras_object(loss) for task, loss in self.task_losses.items()}
-        return {**super().get_compile_config(), "loss": losses, "loss_weights": dict(self.task_weights)}
+        config = {**super().get_compile_config(), "loss": losses, "loss_weights": dict(self.task_weights)}
+        # Keras tells what this backend makes of "auto"; where the model is loaded, another makes its own of it.
+        return config | ({"jit_compile": "auto"} if self._asked_jit_compile == "auto" else {})
 
     def compile_from_config(self, config):
         self.compile(**keras.saving.deserialize_keras_object(config))
-        build_optimizer(self)
+        if self.optimizer is not None:
+            build_optimizer(self)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The weighted sum of the tasks' losses; that of a task with several predictions is their mean."""
@@ -284,11 +279,14 @@ class MultiTaskModel(keras.Model):
     def export(self, filepath, format="tf_saved_model", *arguments, input_signature=None, **options):
         """As `keras.Model.export`. A SavedModel takes images of any size under TensorFlow, and of one under JAX.
 
+        It is the network as it is: depth is not clamped to the dataset's range, and images are not padded to a size
+        that fits. `mtl_keras.exporting.write` does both.
+
         Raises:
             UserError: PyTorch makes no SavedModel, JAX none of images of any size, and Keras no ONNX or OpenVINO file
                 of them; `mtl_keras.exporting.write` does.
         """
-        if reason := _no_export(format, input_signature or self.inputs):
+        if reason := no_export(format, input_signature or self.inputs):
             command = f"python -m trainers.export FILE.keras --format={format.removeprefix('tf_')}"
             raise UserError(f"export: {reason}, or save the model and run: {command}")
         return super().export(filepath, format, *arguments, input_signature=input_signature, **options)
@@ -310,9 +308,9 @@ class MultiTaskModel(keras.Model):
 
     def _run_through_graph(self, inputs, *args, **kwargs):
         outputs = super()._run_through_graph(inputs, *args, **kwargs)
-        if isinstance(inputs, keras.KerasTensor):
+        if isinstance(keras.tree.flatten(inputs)[0], keras.KerasTensor):
             # `keras.models.clone_model` makes a model of these and knows nothing of a spec.
-            outputs["semseg"].facts_of_model = self.spec, self.architecture
+            outputs["semseg"].facts_of_model = self.spec, self.architecture, self.dtype_policy
         return outputs
 
     def get_config(self):
@@ -331,40 +329,12 @@ class MultiTaskModel(keras.Model):
         return model
 
 
-def _check_outputs(outputs, spec: DataSpec) -> None:
-    """Raises `ValueError` for an output of no task, or of other channels than its task has."""
-    if not isinstance(spec, DataSpec):
-        raise ValueError(f"spec: {spec!r} is no DataSpec; give that of the dataset")
-    for name, output in outputs.items():
-        task, channels = name.split("_")[0], output.shape[-1]
-        if task not in TASKS:
-            raise ValueError(
-                f"outputs: '{name}' is of no task; name it {' or '.join(TASKS)}, or {TASKS[0]}_{name}, say"
-            )
-        if task == "semseg" and channels != spec.num_classes:
-            raise ValueError(f"{name}: {channels} channels for the {spec.num_classes} classes of spec '{spec.name}'")
-        if task == "depth" and channels != 1:
-            raise ValueError(f"{name}: {channels} channels for depth, which has one")
-
-
-def _facts_of(outputs) -> tuple[DataSpec, dict]:
-    """The spec and the architecture of the model that outputs were cloned from."""
+def _facts_of(outputs) -> tuple[DataSpec, dict, keras.DTypePolicy]:
+    """The spec, the architecture and the policy of the model that outputs were cloned from."""
     facts = getattr(outputs["semseg"], "facts_of_model", None)
     if facts is None:
         raise ValueError("spec: missing; give MultiTaskModel the DataSpec of its dataset")
     return facts
-
-
-def _no_export(format: str, signature) -> str:
-    """Why there is no such export of inputs like these, and the way out; "" if there is one."""
-    backend = keras.backend.backend()
-    if format == "tf_saved_model" and backend == "torch":
-        return "PyTorch makes no SavedModel; load the model under TensorFlow"
-    free = any(side is None for given in keras.tree.flatten(signature) for side in given.shape[1:])
-    if free and (format in ("onnx", "openvino") or format == "tf_saved_model" and backend == "jax"):
-        given = 'input_signature=[keras.InputSpec("float32", (None, 512, 1024, 3))]'
-        return f"{'JAX' if format == 'tf_saved_model' else 'Keras'} traces one size; give it, as {given}"
-    return ""
 
 
 def _steps(data, steps: int | None) -> int | None:

@@ -9,6 +9,7 @@ import pytest
 from mtl_keras import backend
 from mtl_keras.callbacks import CallbackList, Clock, MetricsTable, NearDevice, number, numbers, read_metrics
 from mtl_keras.errors import UserError
+from tests import harness
 
 
 @pytest.mark.parametrize("value", [0.0005, -1e-30, 1.5, 3e38, 12345678.0])
@@ -38,6 +39,15 @@ def test_rows_of_a_run_that_was_resumed_are_written_as_they_were(tmp_path):
     first = path.read_text()
     MetricsTable(path, Clock(step=10), recorded=1).on_epoch_end(1, {"loss": 0.5})
     assert path.read_text().startswith(first) and [row["epoch"] for row in read_metrics(path)] == [1, 2]
+
+
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="PyTorch takes one step a call")
+def test_steps_that_cannot_be_counted_are_refused():
+    model = harness.tiny_model()
+    model.compile("sgd", steps_per_execution=2)
+    images, labels = harness.images(4, 16, 16), harness.labels(4, 16, 16, num_classes=4)
+    with pytest.raises(ValueError, match="steps_per_execution: 2 steps a call cannot be counted; compile .* with 1"):
+        model.fit(images, labels, batch_size=1, verbose=0, callbacks=[Clock()])
 
 
 def test_a_table_of_something_else_is_refused(tmp_path):

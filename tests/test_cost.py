@@ -47,6 +47,47 @@ def test_grouped_and_strided_convolutions_by_hand():
     assert multiply_adds(model, 8, 8) == 16 * (9 * 3 + 9 * 1 * 6 + 6 * 4 + 6 * 1)
 
 
+def model_of(features) -> MultiTaskModel:
+    image = keras.Input((None, None, 3), name="image")
+    x = features(image)
+    return MultiTaskModel(
+        image, {n: layers.Conv2D(c, 1)(x) for n, c in (("semseg", 4), ("depth", 1))}, spec=harness.spec()
+    )
+
+
+def test_transposed_and_separable_convolutions_by_hand():
+    """At 8×8: a transposed one spreads each place of its input, a separable one has two kernels."""
+    transposed = model_of(lambda x: layers.Conv2DTranspose(6, 4, strides=2, padding="same")(x))
+    assert multiply_adds(transposed, 8, 8) == 8 * 8 * (16 * 3 * 6) + 16 * 16 * 6 * 5
+    separable = model_of(lambda x: layers.SeparableConv2D(6, 3, strides=2, padding="same", depth_multiplier=2)(x))
+    assert multiply_adds(separable, 8, 8) == 4 * 4 * (9 * 3 * 2 + 6 * 6 + 6 * 5)
+
+
+def test_a_layer_that_is_called_twice_costs_twice():
+    twice = layers.Conv2D(3, 3, padding="same")
+    assert multiply_adds(model_of(lambda x: twice(twice(x))), 8, 8) == 8 * 8 * (2 * 9 * 3 * 3 + 3 * 5)
+
+
+class Nested(layers.Layer):
+    """Calls a convolution where its model does not see it."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = layers.Conv2D(6, 3, padding="same")
+
+    def build(self, shape):
+        self.conv.build(shape)
+
+    def call(self, x):
+        return self.conv(x)
+
+
+@pytest.mark.parametrize("layer", [lambda: layers.EinsumDense("abcd,de->abce", (None, None, 6)), Nested])
+def test_what_cannot_be_counted_is_refused(layer):
+    with pytest.raises(ValueError, match="multiply_adds: the (EinsumDense|Conv2D) '.*' cannot be counted"):
+        multiply_adds(model_of(lambda x: layer()(x)), 8, 8)
+
+
 def test_a_preset_without_weights_says_how_to_get_them():
     with pytest.raises(
         UserError, match="train it with `python -m trainers.fit --arch=joint --encoder=resnet34 --noaspp"

@@ -77,6 +77,7 @@ def busy_model() -> MultiTaskModel:
     image = keras.Input((None, None, 3), name="image")
     x, peak = busy(image, image, name="busy")
     x = keras.Sequential([layers.Conv2D(5, 1), layers.SpatialDropout2D(0.5, seed=0)], name="sequential")(x + peak)
+    x = keras.ops.cast(x, "float32")
     return MultiTaskModel(image, {"semseg": x[..., :4], "depth": x[..., 4:]}, spec=harness.spec())
 
 
@@ -135,6 +136,7 @@ def strange_model() -> MultiTaskModel:
     (x,) = keras.ops.split(x, 1, axis=-1)
     x = keras.Model(shape, {"features": layers.Conv2D(6, 1)(shape)}, name="model_of_a_dict")(x)["features"]
     x = one_of_a_dict(x, name="block_of_a_dict")["features"]
+    x = keras.ops.cast(x, "float32")
     return MultiTaskModel(image, {"semseg": x[..., :4], "depth": x[..., 4:]}, spec=harness.spec())
 
 

@@ -344,11 +344,13 @@ def test_default_losses_are_the_reports():
 
 
 def test_what_fails_leaves_the_weights_as_they_were():
-    """Keras takes them out of the model while JAX works with them."""
+    """Keras takes them out of the model while JAX works with them, and would put those of earlier calls back."""
     model = harness.tiny_model()
     model.compile("adam")
     x, y = data(2)
     model.fit(x, y, verbose=0)
+    model.predict_on_batch(x)
+    model.set_weights([value + 1 for value in model.get_weights()])
 
     def weights():
         return [keras.ops.convert_to_numpy(variable) for variable in model.trainable_variables]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from mtl_keras import MultiTaskModel
+from mtl_keras import MultiTaskModel, PixelNormalization
 from tests import harness
 
 SIZE = (32, 48)
@@ -87,6 +87,72 @@ def test_a_list_of_outputs_and_a_spec_that_is_none_are_refused():
         MultiTaskModel(image, list(outputs.values()), spec=harness.spec())
     with pytest.raises(ValueError, match="spec: 4 is no DataSpec"):
         MultiTaskModel(image, outputs, spec=4)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_predictions_of_half_precision_are_refused(precision, policy):
+    precision(policy)
+    with pytest.raises(ValueError, match=r"semseg: b?float16 is too coarse .*; give the last layer dtype='float32'"):
+        network()
+
+
+@pytest.mark.parametrize("given", [lambda image: [image], lambda image: {"image": image}], ids=["list", "dict"])
+def test_inputs_in_a_list_or_a_dict_are_cloned_and_saved(given, tmp_path):
+    plain, x = network(), harness.images(2, *SIZE)
+    model = MultiTaskModel(given(plain.inputs[0]), plain.output, spec=plain.spec)
+    model.save(tmp_path / "model.keras")
+    clone, loaded = keras.models.clone_model(model), keras.saving.load_model(tmp_path / "model.keras")
+    clone.set_weights(model.get_weights())
+    expected = model.predict({"image": x}, verbose=0)
+    for copy, images in ((clone, {"image": x}), (loaded, x)):
+        assert type(copy) is MultiTaskModel and copy.spec == model.spec
+        np.testing.assert_allclose(copy.predict(images, verbose=0)["depth"], expected["depth"], rtol=1e-6)
+
+
+def test_a_clone_keeps_its_policy(precision):
+    precision("mixed_float16")
+    model = harness.tiny_model()
+    model.compile("sgd")
+    precision("float32")
+    clone = keras.models.clone_model(model)
+    assert clone.dtype_policy.name == "mixed_float16"
+    assert type(clone.optimizer) is type(model.optimizer) is keras.optimizers.LossScaleOptimizer
+
+
+@pytest.mark.parametrize("asked", ["auto", True, False])
+def test_what_to_compile_is_kept_as_it_was_asked_for(asked, tmp_path):
+    """Not as this backend understands "auto": another that loads the model has its own way."""
+    model = harness.tiny_model()
+    model.compile("sgd", **({} if asked == "auto" else {"jit_compile": asked}))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert model.get_compile_config()["jit_compile"] == loaded.get_compile_config()["jit_compile"] == asked
+
+
+def test_a_model_compiled_without_an_optimizer_is_loaded_as_it_was(tmp_path):
+    model, x, y = harness.tiny_model(), harness.images(2, *SIZE), harness.labels(2, *SIZE, num_classes=4)
+    model.compile(None)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.compiled and loaded.optimizer is None
+    assert loaded.evaluate(x, y, verbose=0) == pytest.approx(model.evaluate(x, y, verbose=0), rel=1e-5, nan_ok=True)
+
+
+def test_images_may_have_other_channels_than_three():
+    """As a camera with infrared has: each channel is normalized, and both training and prediction take them."""
+    image = keras.Input((None, None, 4), name="image")
+    normalized = PixelNormalization((10.0, 20.0, 30.0, 40.0), (2.0,) * 4, 2)(image)
+    outputs = {name: layers.Conv2D(width, 1)(normalized) for name, width in (("semseg", 4), ("depth", 1))}
+    model = MultiTaskModel(image, outputs, spec=harness.spec())
+    x = np.concatenate([harness.images(2, *SIZE), np.full((2, *SIZE, 1), 50.0, "float32")], axis=-1)
+    y = harness.labels(2, *SIZE, num_classes=4)
+    features = keras.Model(model.inputs, normalized).predict(x, verbose=0)
+    np.testing.assert_allclose(features, (x - [10, 20, 30, 40]) / 2, rtol=1e-5, atol=1e-4)
+    model.compile(keras.optimizers.SGD(1e-6))
+    assert np.isfinite(model.fit(x, y, verbose=0).history["loss"][0])
+    assert model.predict(x, verbose=0)["depth"].shape == (2, *SIZE, 1)
+    with pytest.raises(ValueError, match=r"this model takes \(batch, height, width, 4\)"):
+        model.predict(x[..., :3], verbose=0)
 
 
 @pytest.mark.parametrize("channels", [1, 4])

@@ -178,6 +178,46 @@ class TestAverages:
             variable.assign(ops.convert_to_numpy(average).copy())
         assert models[0.5].evaluate(*batch(9), return_dict=True, verbose=0)["loss"] == pytest.approx(seen[-1][1])
 
+    def test_are_in_the_model_only_while_it_is_evaluated(self):
+        """Outside `fit`, too, where an evaluation within an epoch has begun another, and after one that failed."""
+        model, averaged = trained(Adam(0.05, ema=0.5), [batch(0), batch(1)]), AveragedWeights()
+        own, seen = model.get_weights(), []
+
+        class Look(keras.callbacks.Callback):
+            def on_test_begin(self, logs=None):
+                seen.append(self.model.get_weights())
+
+        class Fail(keras.callbacks.Callback):
+            def on_test_batch_end(self, batch, logs=None):
+                raise KeyboardInterrupt
+
+        model.evaluate(*batch(9), verbose=0, callbacks=[averaged, Look()])
+        averages = [ops.convert_to_numpy(average) for average in unwrapped(model.optimizer).averages]
+        keras.tree.map_structure(np.testing.assert_array_equal, seen[-1], averages)
+        keras.tree.map_structure(np.testing.assert_array_equal, model.get_weights(), own)
+        with pytest.raises(KeyboardInterrupt):
+            model.evaluate(*batch(9), verbose=0, callbacks=[averaged, Look(), Fail()])
+        averaged.on_test_begin()
+        keras.tree.map_structure(np.testing.assert_array_equal, model.get_weights(), averages)
+        for _ in range(2):
+            averaged.restore()
+            keras.tree.map_structure(np.testing.assert_array_equal, model.get_weights(), own)
+
+    def test_are_taken_out_of_a_model_whose_validation_failed(self):
+        model, averaged, trained_to = trained(Adam(0.05, ema=0.5), []), AveragedWeights(), []
+
+        class Fail(keras.callbacks.Callback):
+            def on_test_begin(self, logs=None):
+                trained_to.append(self.model.get_weights())
+
+            def on_test_batch_end(self, batch, logs=None):
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            model.fit(*batch(0), verbose=0, validation_data=batch(9), callbacks=[Fail(), averaged])
+        averaged.restore()
+        keras.tree.map_structure(np.testing.assert_array_equal, model.get_weights(), trained_to[-1])
+
     def test_without_a_decay_for_them_training_does_not_begin(self):
         model = trained(Adam(0.05), [])
         with pytest.raises(ValueError, match="AveragedWeights finds no averages; .*ema=0.999"):
@@ -241,6 +281,30 @@ class Batches(keras.utils.PyDataset):
 
     def __getitem__(self, index):
         return self.batches[index]
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() == "tensorflow", reason="TensorFlow's data end such a batch before its step"
+)
+@pytest.mark.parametrize("validation", [None, batch(9)], ids=["alone", "validated"])
+def test_a_step_that_fails_leaves_what_the_epoch_before_came_to(validation):
+    """And what a callback made of it since."""
+    model, (images, labels) = trained(SGD(0.01), []), batch(0)
+    too_short = {**labels, "semseg": labels["semseg"][:, :5]}
+    left = []
+
+    class Move(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            left.append([value + 1 for value in self.model.get_weights()])
+            self.model.set_weights(left[-1])
+
+    class Data(Batches):
+        def __getitem__(self, index):
+            return images, too_short if left else labels
+
+    with pytest.raises(ValueError, match="labels: 'semseg' is"):
+        model.fit(Data([0]), epochs=2, shuffle=False, verbose=0, callbacks=[Move()], validation_data=validation)
+    keras.tree.map_structure(np.testing.assert_array_equal, model.get_weights(), left[-1])
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

@@ -65,14 +65,37 @@ def state_kept(model: keras.Model) -> Iterator[None]:
     if keras.backend.backend() != "jax":
         yield
         return
-    optimizer = model.optimizer.variables if model.compiled and model.optimizer else []
-    kept = [(v, v.value) for v in (*model.variables, *optimizer, *model.metrics_variables)]
+    # A callback may ask in the middle of `fit`, whose state is the newest then; any other is of a call that is over.
+    if any(variable._value is None for variable in _variables(model)):
+        model.jax_state_sync()
+    model._jax_state = None
+    taken: list[tuple[keras.Variable, Any]] = []
+    take = model._purge_model_variables
+
+    def keep_and_take(**which: bool) -> None:
+        # What callbacks did to the model since the last step is newer than that step's state.
+        model._jax_state = None
+        taken[:] = [(variable, variable._value) for variable in _variables(model)]
+        take(**which)
+
+    outer = model.__dict__.get("_purge_model_variables")
+    model.__dict__["_purge_model_variables"] = keep_and_take
     try:
         yield
     except BaseException:
-        # Those after the last step, if there was one.
+        # Those after the last step, if there was one since.
         model.jax_state_sync()
-        for variable, value in kept:
+        for variable, value in taken:
             if variable._value is None and not value.is_deleted():
                 variable.assign(value)
         raise
+    finally:
+        model.__dict__.pop("_purge_model_variables")
+        if outer is not None:
+            model.__dict__["_purge_model_variables"] = outer
+
+
+def _variables(model: keras.Model) -> list[keras.Variable]:
+    """All that a step may move."""
+    optimizer = model.optimizer.variables if model.compiled and model.optimizer else []
+    return [*model.variables, *optimizer, *model.metrics_variables]
