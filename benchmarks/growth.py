@@ -79,10 +79,12 @@ def draw(points: list[dict[str, Any]], path: Path) -> None:
             axes = grid[row][column]
             for name, color in zip(names, ("#0072b2", "#d55e00")[: len(names)], strict=True):
                 mine = [point for point in points if (point["varied"], point["name"]) == (what, name)]
-                axes.plot([p["value"] for p in mine], [p[key] for p in mine], "o-", color=color, label=name)
+                # Encoders lie on no scale, so that nothing is between them.
+                line = "o" if what == "encoder" else "o-"
+                axes.plot([p["value"] for p in mine], [p[key] for p in mine], line, color=color, label=name)
             axes.margins(y=0.1)
             axes.set_ylim(bottom=0)
-            axes.set_xlabel(what)
+            axes.set_xlabel(f"{what}, px" if what == "image side" else what)
             axes.tick_params(labelsize=8)
             axes.spines[["top", "right"]].set_visible(False)
             axes.grid(color="#e5e7eb", linewidth=0.8)

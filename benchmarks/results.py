@@ -190,7 +190,19 @@ def growth(name: str, result: Result) -> str:
     points = result["points"]
     rows = [[p["varied"], str(p["value"]), p["name"], f"{p['seconds']:.2f}", f"{p['mib']:.0f}"] for p in points]
     picture = f"![Time and memory of a step](results/{name}.png)\n\n"
-    return picture + table(["varied", "value", "who", "s a step", "MiB"], rows)
+    return picture + table(["varied", "value", "who", "s a step", "MiB"], rows) + repeated(result)
+
+
+def repeated(result: Result) -> str:
+    """How far those points lie apart that measure the same."""
+    settings = result["settings"]
+    usual = {"images a batch": settings["batch_size"], "classes": 19, "encoder": settings["encoder"]}
+    found: dict[str, list[float]] = {}
+    for point in result["points"]:
+        if usual.get(point["varied"]) == point["value"]:
+            found.setdefault(point["name"], []).append(point["seconds"])
+    spreads = " and ".join(f"{min(seconds):.2f} to {max(seconds):.2f} s ({who})" for who, seconds in found.items())
+    return f"\nOne setting is among them {len(usual)} times, with {spreads}.\n"
 
 
 def loader(name: str, result: Result) -> str:
