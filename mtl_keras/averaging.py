@@ -52,9 +52,6 @@ class AveragedWeights(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self.restore()
 
-    def on_train_end(self, logs=None):
-        self.restore()
-
     def _averages(self) -> list[keras.Variable]:
         optimizer = unwrapped(self.model.optimizer)
         if getattr(optimizer, "ema", None) is None:

@@ -38,22 +38,21 @@ def multiply_adds(model: MultiTaskModel, height: int = 256, width: int = 256, *,
     images = keras.tree.map_structure(
         lambda given: keras.KerasTensor((1, height, width, given.shape[-1]), given.dtype), model.input
     )
-    with _counting(model, counted, computed):
+    with _counting(with_kernel, counted, computed):
         model.compute_output_spec(images)
     _refuse(layer for layer in with_kernel if id(layer) not in counted)
     return counted.total()
 
 
 @contextlib.contextmanager
-def _counting(model: keras.Model, counted: Counter[int], computed: bool) -> Iterator[None]:
+def _counting(with_kernel: list[keras.Layer], counted: Counter[int], computed: bool) -> Iterator[None]:
     """While it lasts, every convolution that is told its input's shape adds its cost."""
-    layers_with_kernel = [layer for layer in model._flatten_layers() if isinstance(layer, _COUNTED)]
-    for layer in layers_with_kernel:
+    for layer in with_kernel:
         layer.__dict__["compute_output_spec"] = _with_cost(layer, layer.compute_output_spec, counted, computed)
     try:
         yield
     finally:
-        for layer in layers_with_kernel:
+        for layer in with_kernel:
             del layer.__dict__["compute_output_spec"]
 
 

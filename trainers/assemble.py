@@ -9,6 +9,7 @@ import keras
 
 import zoo
 from mtl_keras import backend, data, optimizers
+from mtl_keras.data.cache import usual_cache
 from mtl_keras.encoders import freeze_batch_norm
 from mtl_keras.errors import UserError
 from mtl_keras.losses import TASKS
@@ -61,8 +62,7 @@ def make_splits(config: RunConfig, parallel: backend.Parallel) -> Splits:
     count = backend.process_count()
     # Padding costs nothing in validation, so there a batch that the devices can share is made of any.
     val_batch_size = -(-min(config.val_batch_size, len(val)) // parallel.total) * parallel.total
-    # Several processes share what lies on the disk; in memory each would hold all of it.
-    cache = "disk" if config.cache == "ram" and (config.workers or count > 1) else config.cache
+    cache = usual_cache(config.workers, count) if config.cache == "ram" else config.cache
     shared = {"process_index": backend.process_index(), "process_count": count}
     return Splits(
         train=data.Loader(

@@ -56,10 +56,10 @@ def own_studies(runs_dir: Path) -> list[str]:
     """The files of the studies of one's own that were run; one that is gone is told of."""
     ledgers = sorted((runs_dir / "studies").glob(f"*/*/{LEDGER}"))
     files = dict.fromkeys(path for path in (Ledger.read(ledger.parent).path for ledger in ledgers) if ".toml" in path)
-    for path in files:
-        if not Path(path).is_file():
-            print(f"{path}: is gone, so that its study is left out")
-    return [path for path in files if Path(path).is_file()]
+    gone = [path for path in files if not Path(path).is_file()]
+    for path in gone:
+        print(f"{path}: is gone, so that its study is left out")
+    return [path for path in files if path not in gone]
 
 
 def is_there(study: Study, runs_dir: Path, copies: StudyResults | None, recipe: str | None) -> bool:

@@ -30,6 +30,11 @@ class SampleSource(Protocol):
     def __getitem__(self, index: int) -> dict[str, Any]: ...
 
 
+def usual_cache(workers: int, process_count: int) -> str:
+    """ "ram", or the "disk" that processes share where there are several: in memory each would hold all samples."""
+    return "disk" if workers or process_count > 1 else "ram"
+
+
 def open_cache(dataset: Dataset, kind: str, *, folder: str | Path | None = None) -> SampleSource:
     """The dataset's decoded samples, kept as asked.
 

@@ -17,7 +17,7 @@ import numpy as np
 from absl import flags
 
 from mtl_keras import backend
-from mtl_keras.data.cache import NOT_SHARED, open_cache
+from mtl_keras.data.cache import NOT_SHARED, open_cache, usual_cache
 from mtl_keras.data.dataset import Dataset
 from mtl_keras.data.pipeline import Collate, Fetch, IndexSource, index_order, process_batches
 from mtl_keras.data.pools import hidden_main_module, start_worker
@@ -282,7 +282,7 @@ def _view_sizes(dataset: Dataset, view: View, batch_size: int) -> dict[tuple[int
 def _kind_of_cache(cache: str | None, cache_dir: str | Path | None, workers: int, process_count: int) -> str:
     """The kind that was asked for, or the one that suits; refuses what cannot be."""
     if cache is None:
-        cache = "disk" if workers or process_count > 1 or cache_dir else "ram"
+        cache = "disk" if cache_dir else usual_cache(workers, process_count)
     if workers and cache == "ram":
         raise UserError(NOT_SHARED)
     if cache_dir and cache != "disk":
