@@ -1,13 +1,17 @@
 """Where the runs of a study are executed: on this machine, or by Ray."""
 
+import _thread
 import sys
+import threading
 import types
 
 import pytest
 
 from mtl_keras.errors import UserError
 from tests.trainers.waiting import wait_until
+from trainers.cli import EXIT_USER_ERROR
 from trainers.config import RunConfig
+from trainers.scheduling import failures
 from trainers.scheduling.engines import Job, LocalEngine, make_engine, run_to_its_end
 from trainers.scheduling.ledger import claimed
 
@@ -61,6 +65,30 @@ class TestEngines:
         assert ray.address == "ray://head:10001"
         assert (ray.options["num_cpus"], ray.options["num_gpus"], ray.options["max_retries"]) == (4, 0.5, 0)
 
+    def test_what_a_cluster_cannot_run_fails_with_the_reason(self, monkeypatch, tmp_path):
+        monkeypatch.setitem(sys.modules, "ray", FakeRay())
+        engine = make_engine("ray", cpus=1, gpus=0)
+        monkeypatch.setattr("os.getcwd", lambda: str(tmp_path / "not shared"))
+        engine.start(Job("a", ("-c", ""), tmp_path / "a.log"))
+        ((job, status),) = engine.ended()
+        assert status == EXIT_USER_ERROR
+        assert "a machine of the cluster could not run it ([Errno 2] No such file" in failures.reason(status, job.log)
+
+    def test_a_run_that_a_cluster_cancels_saves_at_once(self, tmp_path):
+        program = (
+            "import signal, sys, time\n"
+            "signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))\n"
+            f"open({str(tmp_path / 'ready')!r}, 'w').close()\n"
+            "time.sleep(30)"
+        )
+
+        def cancel():
+            wait_until((tmp_path / "ready").exists)
+            _thread.interrupt_main()  # as Ray does
+
+        threading.Thread(target=cancel).start()
+        assert run_to_its_end(Job("a", ("-c", program), tmp_path / "a.log"), str(tmp_path), {}) == 75
+
     def test_a_run_on_a_cluster_has_the_backend_of_the_machine_that_asked(self, monkeypatch, tmp_path):
         monkeypatch.setenv("KERAS_BACKEND", "the worker's")
         job = Job("a", ("-c", "import os; print(os.environ['KERAS_BACKEND'])"), tmp_path / "a.log")
@@ -68,12 +96,24 @@ class TestEngines:
         assert job.log.read_text().splitlines()[-1] == "the asker's"
 
 
+class RayError(Exception):
+    """What Ray's errors are."""
+
+
+class RayTaskError(RayError):
+    """What a task raised."""
+
+    def __init__(self, cause):
+        self.cause = cause
+
+
 class FakeRay(types.ModuleType):
     """As much of Ray as the engine uses; a task runs when it is asked for."""
 
     def __init__(self):
         super().__init__("ray")
-        self.exceptions = types.SimpleNamespace(RayError=RuntimeError)
+        self.exceptions = types.SimpleNamespace(RayError=RayError, RayTaskError=RayTaskError)
+        self.cloudpickle = types.SimpleNamespace(register_pickle_by_value=lambda module: None)
 
     def init(self, address, **options):
         self.address = address
@@ -86,7 +126,10 @@ class FakeRay(types.ModuleType):
         return references, []
 
     def get(self, reference):
-        return reference()
+        try:
+            return reference()
+        except OSError as error:
+            raise RayTaskError(error) from error
 
 
 def wait_for(engine: LocalEngine) -> list[tuple[Job, int]]:

@@ -4,6 +4,8 @@ Each run is a process of its own, so that its memory is free when it ends and th
 """
 
 import dataclasses
+import logging
+import math
 import os
 import signal
 import subprocess
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mtl_keras.errors import UserError, first_line
+from trainers.cli import EXIT_USER_ERROR
 
 # What a sitting of a run begins with in its log.
 SITTING = "$ python "
@@ -95,10 +98,13 @@ class RayEngine:
             raise UserError("on: needs Ray; install it with `pip install 'ray[client]'`") from None
         self._ray: Any = ray
         try:
-            ray.init(None if address == "ray" else address, log_to_driver=False, ignore_reinit_error=True)
+            at = None if address == "ray" else address
+            ray.init(at, log_to_driver=False, logging_level=logging.WARNING, ignore_reinit_error=True)
         except Exception as error:
             # Ray raises of all its layers.
             raise UserError(f"on: no Ray cluster at {address} ({first_line(error)}); start one, or mend it") from None
+        # The cluster's own processes need not find this package; those of the runs do.
+        ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
         self._run = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(run_to_its_end)
         self._running: dict[Any, Job] = {}
         self._stops = 0
@@ -109,7 +115,8 @@ class RayEngine:
 
     def ended(self) -> list[tuple[Job, int]]:
         done, _ = self._ray.wait(list(self._running), num_returns=len(self._running), timeout=0)
-        return [(self._running.pop(reference), self._status(reference)) for reference in done]
+        ended = [(reference, self._running.pop(reference)) for reference in done]
+        return [(job, self._status(job, reference)) for reference, job in ended]
 
     def stop(self) -> None:
         # Ray raises KeyboardInterrupt in a task that runs, and forgets one that waits.
@@ -120,9 +127,13 @@ class RayEngine:
     def close(self) -> None:
         self._ray.shutdown()
 
-    def _status(self, reference: Any) -> int:
+    def _status(self, job: Job, reference: Any) -> int:
         try:
             return self._ray.get(reference)
+        except self._ray.exceptions.RayTaskError as error:
+            with open(job.log, "a", encoding="utf-8") as log:
+                log.write(f"error: a machine of the cluster could not run it ({first_line(error.cause)})\n")
+            return EXIT_USER_ERROR
         except self._ray.exceptions.RayError:
             # The task was cancelled before it began, or its machine is gone.
             return -signal.SIGTERM if self._stops else -signal.SIGKILL
@@ -161,7 +172,8 @@ def run_to_its_end(job: Job, folder: str, environment: dict[str, str]) -> int:
     # The machine that asked decides what its runs are; Ray, which GPUs they have.
     process = start_process(job, folder, {**os.environ, **environment})
     try:
-        return process.wait()
+        # Without a timeout Python would not look up, and Ray's KeyboardInterrupt would come after the end.
+        return process.wait(timeout=math.inf)
     except KeyboardInterrupt:
         process.send_signal(signal.SIGTERM)
         return process.wait()
@@ -169,4 +181,4 @@ def run_to_its_end(job: Job, folder: str, environment: dict[str, str]) -> int:
 
 def _environment() -> dict[str, str]:
     """What decides a run's result or where its data is: the same on every machine."""
-    return {name: value for name, value in os.environ.items() if name.startswith(("KERAS_", "TFDS_", "XLA_"))}
+    return {name: value for name, value in os.environ.items() if name.startswith(("KERAS_", "TFDS_"))}
