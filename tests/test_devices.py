@@ -159,7 +159,8 @@ def test_the_first_device_is_one_of_those_that_there_are(jax_found):
     assert str(jax_found[1]["described"]).endswith(f"on cpu ({cores} cores)")
 
 
-def test_devices_that_are_not_there_are_told_in_one_line():
+def test_devices_that_are_not_there_are_told_in_one_line(monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     with pytest.raises(UserError, match="devices: 64 asked for, and jax has 1 here; give 1, or all"):
         backend.Parallel.over(64)
     with pytest.raises(UserError, match="JAX's batch norm always spans all devices"):
@@ -187,6 +188,7 @@ def test_what_a_backend_cannot_do_is_told_in_one_line(monkeypatch):
 def test_processes_that_cannot_meet_are_told_in_one_line(connection, message, monkeypatch):
     for name in [name for name in os.environ if name.startswith(("SLURM_", "OMPI_", "KUBERNETES_"))]:
         monkeypatch.delenv(name)
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     with pytest.raises(UserError, match=message):
         backend.connect(**connection)
 
@@ -213,6 +215,7 @@ def test_one_image_a_device_goes_with_synchronised_batch_norm():
 def test_a_gpu_that_the_backend_does_not_see_is_told(monkeypatch):
     for name in ("CUDA_VISIBLE_DEVICES", "JAX_PLATFORMS"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     warning = backend.idle_gpu_warning(lambda: ["NVIDIA H100 80GB HBM3"])
     assert "NVIDIA H100 80GB HBM3" in warning and "pip install '.[cuda-jax]'" in warning and "\n" not in warning
     assert backend.idle_gpu_warning(lambda: []) is None

@@ -343,6 +343,7 @@ def test_default_losses_are_the_reports():
     assert model.task_losses["depth"].std == 12.0
 
 
+@pytest.mark.skipif(keras.backend.backend() == "tensorflow", reason="a second graph is of sizes that are not known")
 def test_what_fails_leaves_the_weights_as_they_were():
     """Keras takes them out of the model while JAX works with them, and would put those of earlier calls back."""
     model = harness.tiny_model()
