@@ -44,7 +44,7 @@ def block(function: Callable) -> Callable:
 
 
 def conv_bn_relu(x, filters: int, kernel_size: int = 1, *, dilation_rate: int = 1, name: str):
-    """A convolution without bias, batch normalisation and ReLU, as every convolution of the heads but the last one."""
+    """A convolution without bias, batch normalisation and ReLU, as most convolutions of the heads have them."""
     x = Conv2D(
         filters,
         kernel_size,
@@ -58,7 +58,7 @@ def conv_bn_relu(x, filters: int, kernel_size: int = 1, *, dilation_rate: int = 
 
 
 def bn_relu(x, *, name: str):
-    """Batch normalisation and ReLU, as they follow every convolution of the heads but the last one."""
+    """Batch normalisation and ReLU, as they follow most convolutions of the heads."""
     return layers.ReLU(name=f"{name}_relu")(batch_norm(x, name=f"{name}_bn"))
 
 

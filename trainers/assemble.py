@@ -57,35 +57,21 @@ def make_splits(config: RunConfig, parallel: backend.Parallel) -> Splits:
                 if task == "depth" and split.name == "folder":
                     effect += "; the files' unit is depth_scale in dataset.toml"
                 logger.warning("%s %s has no %s at all: %s", split.name, split.split, what, effect)
-    if len(train) < config.batch_size:
-        raise UserError(f"batch_size: {config.batch_size} is more than the {len(train)} training images; give less")
     count = backend.process_count()
     # Padding costs nothing in validation, so there a batch that the devices can share is made of any.
     val_batch_size = -(-min(config.val_batch_size, len(val)) // parallel.total) * parallel.total
     cache = usual_cache(config.workers, count) if config.cache == "ram" else config.cache
-    shared = {"process_index": backend.process_index(), "process_count": count}
+    shared: dict[str, Any] = {
+        "cache": cache,
+        "cache_dir": config.cache_dir,
+        "workers": config.workers,
+        "process_index": backend.process_index(),
+        "process_count": count,
+    }
+    whole = {"shuffle": False, "drop_remainder": False, **shared}
     return Splits(
-        train=data.Loader(
-            train,
-            config.batch_size // count,
-            view,
-            seed=config.seed,
-            cache=cache,
-            cache_dir=config.cache_dir,
-            workers=config.workers,
-            **shared,
-        ),
-        val=data.Loader(
-            val,
-            val_batch_size // count,
-            data.EvalView(),
-            shuffle=False,
-            drop_remainder=False,
-            cache=cache,
-            cache_dir=config.cache_dir,
-            workers=config.workers,
-            **shared,
-        ),
+        train=data.Loader(train, config.batch_size // count, view, seed=config.seed, **shared),
+        val=data.Loader(val, val_batch_size // count, data.EvalView(), **whole),
     )
 
 

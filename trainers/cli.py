@@ -174,11 +174,6 @@ class _OrNone(flags.ArgumentParser):
         return argument if argument == "none" else self.number.parse(argument)
 
 
-class _ListSerializer(flags.ArgumentSerializer):
-    def serialize(self, value):
-        return ",".join(str(item) for item in value)
-
-
 def _define(name: str, kind: Any, default: Any, help: str, choices: Sequence[str] | None) -> None:
     is_optional = isinstance(kind, types.UnionType)
     if is_optional:
@@ -187,7 +182,7 @@ def _define(name: str, kind: Any, default: Any, help: str, choices: Sequence[str
         help = f"{help} ({', '.join(choices)})"
     if typing.get_origin(kind) is tuple:
         parser = _PARSERS[typing.get_args(kind)[0]]()
-        flags.DEFINE(_ListParser(parser), name, list(default), help, serializer=_ListSerializer())
+        flags.DEFINE(_ListParser(parser), name, list(default), help, serializer=flags.ListSerializer(","))
         return
     if is_optional and kind is not str:
         flags.DEFINE(_OrNone(_PARSERS[kind]()), name, default, help)

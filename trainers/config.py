@@ -105,10 +105,6 @@ class RunConfig:
             raise UserError("pretrained: init_from gives the encoder's weights too; leave one of them out")
 
     @property
-    def run_name(self) -> str:
-        return self.name or self.arch
-
-    @property
     def source(self) -> dict[str, Any]:
         """What `mtl_keras.data.load` takes beside the dataset's name and the split."""
         options = {name: getattr(self, name) for name in ("image_size", "depth_range") if getattr(self, name)}

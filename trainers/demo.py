@@ -23,7 +23,7 @@ from mtl_keras.data.images import BadFile
 from mtl_keras.errors import UserError, on_one_line
 from mtl_keras.inference import Options, decode_image, predict_batch
 from mtl_keras.model import MultiTaskModel
-from mtl_keras.viz.panels import log_ticks
+from mtl_keras.viz.panels import classes_present, log_ticks
 from trainers import cli
 
 FLAGS = flags.FLAGS
@@ -116,8 +116,6 @@ def describe(model: MultiTaskModel, image: np.ndarray) -> dict[str, Any]:
     seconds = time.monotonic() - started
     spec, (near, far) = model.spec, model.spec.depth_range
     scale = np.geomspace(near, far, 512)[None]
-    areas = np.bincount(prediction.semseg.ravel(), minlength=spec.num_classes)
-    present = [index for index in np.argsort(-areas, kind="stable") if areas[index]]
     step = -(-image.shape[1] // MAP_WIDTH)
     ids, metres = prediction.semseg[::step, ::step], prediction.depth[::step, ::step]
     return {
@@ -128,7 +126,10 @@ def describe(model: MultiTaskModel, image: np.ndarray) -> dict[str, Any]:
         "depth": _png(viz.colorize_depth(prediction.depth, spec.depth_range)),
         "bar": _png(viz.colorize_depth(scale, spec.depth_range)),
         "ticks": [[float(np.log(tick / near) / np.log(far / near)), f"{tick:g} m"] for tick in log_ticks(near, far)],
-        "legend": [[spec.classes[index], ",".join(map(str, spec.palette[index]))] for index in present],
+        "legend": [
+            [spec.classes[index], ",".join(map(str, spec.palette[index]))]
+            for index in classes_present(prediction.semseg, spec)
+        ],
         "maps": {
             "height": ids.shape[0],
             "width": ids.shape[1],

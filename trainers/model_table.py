@@ -48,7 +48,7 @@ class Entry:
     link: str | None
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Facts:
     """What the table needs of runs and clocks, kept as JSON.
 
@@ -76,12 +76,6 @@ class Facts:
 
     def write(self, path: Path) -> None:
         write_json(path, dataclasses.asdict(self))
-
-    def with_run(self, entry: Entry) -> "Facts":
-        return dataclasses.replace(self, runs={**self.runs, entry.name: entry})
-
-    def with_times(self, milliseconds: Mapping[str, float], machine: str) -> "Facts":
-        return dataclasses.replace(self, milliseconds=dict(milliseconds), machine=machine)
 
 
 def read_run(path: str, page: str | None, home: Path) -> Entry:
@@ -127,7 +121,7 @@ def key(architecture: Mapping[str, Any]) -> str:
 def table(facts: Facts) -> str:
     """The table in Markdown: every preset, in its row or the rows of its runs, then what else was trained."""
     rows, seen = [], set()
-    for architecture in _presets():
+    for architecture in (preset.arguments for preset in PRESETS.values()):
         seen.add(key(architecture))
         runs = [entry for entry in facts.runs.values() if key(entry.architecture) == key(architecture)]
         rows += [_row(entry.architecture, entry, facts) for entry in runs] or [_row(architecture, None, facts)]
@@ -148,12 +142,8 @@ def table(facts: Facts) -> str:
     return "\n".join([*(f"| {' | '.join(line)} |" for line in lines), "", " ".join(notes)])
 
 
-def _presets() -> list[Mapping[str, Any]]:
-    return [preset.arguments for preset in PRESETS.values()]
-
-
 def _row(architecture: Mapping[str, Any], entry: Entry | None, facts: Facts) -> list[str]:
-    model = _build(architecture, entry.num_classes if entry else None)
+    model = zoo.build(**architecture, num_classes=entry.num_classes if entry else None)
     switches = [name for name in ("aspp", "skip") if not architecture.get(name, True)]
     without = " without " + " and ".join({"aspp": "ASPP", "skip": "skip connection"}[s] for s in switches)
     cells = [
@@ -172,18 +162,15 @@ def _row(architecture: Mapping[str, Any], entry: Entry | None, facts: Facts) -> 
     return [*cells, f"[{scores}]({entry.link})" if entry.link else scores, f"{entry.dataset}, {entry.epochs} epochs"]
 
 
-def _build(architecture: Mapping[str, Any], num_classes: int | None = None) -> Any:
-    return zoo.build(**architecture, num_classes=num_classes)
-
-
 def measure_times(facts: Facts) -> tuple[dict[str, float], str]:
     """The median milliseconds of an image for every architecture of the table, by `key`, and where."""
     image = np.random.default_rng(0).integers(0, 256, (1, SIDE, SIDE, 3)).astype("float32")
     found = {}
-    for architecture in [*_presets(), *(entry.architecture for entry in facts.runs.values())]:
+    presets = (preset.arguments for preset in PRESETS.values())
+    for architecture in [*presets, *(entry.architecture for entry in facts.runs.values())]:
         if key(architecture) in found:
             continue
-        model = _build(architecture)
+        model = zoo.build(**architecture)
         model.predict_on_batch(image)
         seconds = []
         for _ in range(_TIMED_RUNS):

@@ -33,9 +33,10 @@ def main(arguments: list[str]) -> int | None:
     text = model_table.read_page(readme)
     facts = Facts.read(path)
     for run in arguments:
-        facts = facts.with_run(model_table.read_run(run, FLAGS.page, readme.parent))
+        entry = model_table.read_run(run, FLAGS.page, readme.parent)
+        facts.runs[entry.name] = entry
     if FLAGS.time:
-        facts = facts.with_times(*model_table.measure_times(facts))
+        facts.milliseconds, facts.machine = model_table.measure_times(facts)
     table = model_table.table(facts)
     wanted = model_table.put_table(text, table)
     if FLAGS.check:

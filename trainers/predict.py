@@ -175,7 +175,7 @@ class Writer(contextlib.AbstractContextManager):
             "semseg": lambda: prediction_files.semseg_png(semseg, spec),
             "depth": lambda: prediction_files.depth_16_png(depth),
             "depth8": lambda: prediction_files.depth_8_png(depth),
-            "picture": lambda: viz.encode_png(_picture(image, semseg, depth, spec)),
+            "picture": lambda: viz.encode_png(np.asarray(viz.side_by_side(image, semseg, depth, spec))),
         }
         source = name.rpartition("/")[0]
         for kind in self.kinds:
@@ -192,10 +192,6 @@ class Writer(contextlib.AbstractContextManager):
             self._add = self._open.enter_context(video.writing(self.video_path(name), rate))
             self._video = name
         self._add(overlay)
-
-
-def _picture(image, semseg, depth, spec):
-    return np.asarray(viz.side_by_side(image, semseg, depth, spec))
 
 
 def _summary(console: Any, progress: Progress, out: Path, seconds: float) -> int | None:

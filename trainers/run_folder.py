@@ -68,7 +68,7 @@ class RunFolder:
 
 def create(config: RunConfig) -> RunFolder:
     """Makes a new folder for a run and writes its configuration."""
-    name = re.sub(r"[^A-Za-z0-9.-]+", "-", config.run_name).strip("-.")[:100] or "run"
+    name = re.sub(r"[^A-Za-z0-9.-]+", "-", config.name or config.arch).strip("-.")[:100] or "run"
     path = Path(config.runs_dir) / f"{time.strftime('%m%d-%H%M')}_{name}_{secrets.token_hex(3)[:5]}"
     try:
         path.mkdir(parents=True)

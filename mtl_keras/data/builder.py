@@ -44,6 +44,8 @@ class ExampleBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  
     VERSION = tfds.core.Version("1.0.0")
     # Worker processes for Python-bound samples, threads for those that Pillow reads.
     PROCESSES = False
+    # Whether the spec's depth statistics are those of the train split, rather than published ones.
+    measures_depth = True
 
     def __init_subclass__(cls, **kwargs: Any):
         # TFDS has a dataset of the same name as one of ours, and its registry takes a name once.
@@ -68,11 +70,6 @@ class ExampleBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  
     @abc.abstractmethod
     def reader(self) -> Callable[[Any], Example | list[BadFile]]:
         """A picklable function that makes an example of a job, or names its bad files."""
-
-    @property
-    def measures_depth(self) -> bool:
-        """Whether the spec's depth statistics are those of the train split, rather than published ones."""
-        return True
 
     def _create_builder_config(self, builder_config: Any, version: Any) -> tfds.core.BuilderConfig | None:
         if isinstance(builder_config, tfds.core.BuilderConfig):

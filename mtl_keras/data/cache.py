@@ -88,7 +88,7 @@ class RamCache:
     @property
     def missing_bytes(self) -> int:
         """About how many bytes the samples take that have not been asked for yet."""
-        return self._bytes * self._samples.count(None) // max(len(self), 1)
+        return self._bytes * self._samples.count(None) // len(self)
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -107,8 +107,6 @@ class RamCache:
 
 def decoded_bytes(dataset: Dataset) -> int:
     """About how many bytes the decoded samples of a split take."""
-    if not len(dataset):
-        return 0
     first = dataset[0]
     return sample_bytes(first) * dataset.pixels // first["semseg"].size
 

@@ -120,14 +120,13 @@ def open_disk_cache(dataset: Dataset, folder: str | Path | None = None) -> DiskC
     if cache is not None:
         return cache
     try:
-        with locked(folder) as alone:
+        with locked(folder):
             # Another process may have written it meanwhile.
             cache = _open(target, made_of, logging.WARNING)
             if cache is not None:
                 return cache
-            if alone:
-                # Nobody else is writing here, so what lies unfinished was interrupted.
-                remove_all(folder, f"{target.name}.*")
+            # Nobody else is writing here, so what lies unfinished was interrupted.
+            remove_all(folder, f"{target.name}.*")
             return _write_and_rename(dataset, target, made_of)
     except UserError:
         raise

@@ -155,9 +155,9 @@ def prepare(builder: Any) -> Path:
     if _is_prepared(path):
         return path
     try:
-        with locked(path.parent) as alone:
-            # Where nobody else is preparing, what lies incomplete was interrupted.
-            for leftover in remove_all(path.parent, "incomplete.*") if alone else ():
+        with locked(path.parent):
+            # Nobody else is preparing, so what lies incomplete was interrupted.
+            for leftover in remove_all(path.parent, "incomplete.*"):
                 logger.warning("removed an interrupted preparation: %s", leftover)
             if not _is_prepared(path):
                 builder.download_and_prepare()

@@ -10,7 +10,6 @@ from mtl_keras.data.cache import SampleSource
 from mtl_keras.data.depth_encoding import decode_depth
 from mtl_keras.data.spec import IGNORE_LABEL
 from mtl_keras.data.views import View
-from mtl_keras.errors import UserError
 
 # Stands in an evaluation's last batch for a sample that does not exist.
 _PADDING = -1
@@ -93,10 +92,8 @@ class Collate:
         self.padding_size = padding_size
 
     def __call__(self, views: list[dict[str, Any] | str]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        sizes = {view["semseg"].shape for view in views if not isinstance(view, str)}
-        if len(sizes) > 1:
-            raise UserError(f"a batch holds images of {len(sizes)} sizes: use a batch size of 1, or a crop")
-        height, width = sizes.pop() if sizes else self.padding_size
+        sizes = (view["semseg"].shape for view in views if not isinstance(view, str))
+        height, width = next(sizes, self.padding_size)
         image = np.empty((len(views), height, width, 3), np.uint8)
         semseg = np.empty((len(views), height, width), np.uint8)
         depth = np.empty((len(views), height, width, 1), np.float32)

@@ -3,7 +3,6 @@
 import collections
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -45,15 +44,6 @@ class Statistics:
     depth_edges: tuple[float, ...]
     depth_histogram: tuple[int, ...]
     sizes: dict[str, int]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The same numbers as JSON knows them."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, facts: dict[str, Any]) -> "Statistics":
-        """Reads what `to_dict` wrote, lists in the place of tuples included."""
-        return cls(**as_tuples(facts))
 
 
 def measure_statistics(dataset: Dataset) -> Statistics:
@@ -112,14 +102,14 @@ def store_statistics(dataset: Dataset, statistics: Statistics) -> Path:
         OSError: the folder cannot be written to.
     """
     path = _path(dataset)
-    write_json(path, statistics.to_dict())
+    write_json(path, dataclasses.asdict(statistics))
     return path
 
 
 def stored_statistics(dataset: Dataset) -> Statistics | None:
     """The statistics kept with the prepared data, or None if there are none that can be read."""
     try:
-        return Statistics.from_dict(read_values(_path(dataset)))
+        return Statistics(**as_tuples(read_values(_path(dataset))))
     except (OSError, ValueError, TypeError, AttributeError):
         return None  # missing, or of another version: it can be measured again
 

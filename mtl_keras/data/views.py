@@ -74,10 +74,11 @@ class TrainView:
             UserError: the image is smaller than the crop.
         """
         height, width = sample["image"].shape[:2]
+        self.output_size(height, width)
         if self.window_scaling or self.tilt or self.corner_wiggle:
             view = self._warped(sample, height, width, rng)
         else:
-            top, left = self._corner(height, width, rng)
+            top, left = int(rng.integers(height - self.crop[0] + 1)), int(rng.integers(width - self.crop[1] + 1))
             view = cut(sample, top, left, *self.crop)
         if self.horizontal_flip and rng.random() < 0.5:
             view = flip(view)
@@ -98,12 +99,7 @@ class TrainView:
             )
         return self.crop
 
-    def _corner(self, height: int, width: int, rng: np.random.Generator) -> tuple[int, int]:
-        self.output_size(height, width)
-        return int(rng.integers(height - self.crop[0] + 1)), int(rng.integers(width - self.crop[1] + 1))
-
     def _warped(self, sample: Sample, height: int, width: int, rng: np.random.Generator) -> Sample:
-        self.output_size(height, width)
         limit = np.log1p(self.window_scaling)
         zoom = float(np.exp(rng.uniform(-limit, limit)))
         sides = zoom * np.array(self.crop[::-1], np.float64)

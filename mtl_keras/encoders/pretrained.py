@@ -106,7 +106,7 @@ def freeze_batch_norm(encoder: keras.Model) -> None:
 def torchvision_variables(encoder: keras.Model) -> dict[str, keras.Variable]:
     """An encoder's variables by their names in torchvision."""
     return {
-        f"{layer.name.replace('_', '.')}.{_TORCH_NAMES[variable.name]}": variable
+        from_keras_name(f"{layer.name}/{variable.name}"): variable
         for layer in encoder.layers
         for variable in layer.variables
     }

@@ -76,10 +76,10 @@ def read_weights(source: str | Path, variant: str) -> EncoderWeights:
         return _FAMILIES[family](name, variant)
     path = Path(source)
     if path.is_dir():
-        return _of_file(_in_folder(path), variant)
-    if path.is_file():
-        return _of_file(path, variant)
-    raise UserError(f"{source}: no such weights; give {_SOURCES}")
+        path = _in_folder(path)
+    if not path.is_file():
+        raise UserError(f"{source}: no such weights; give {_SOURCES}")
+    return select_encoder(read_file(path, variant), str(path))
 
 
 def _from_timm(name: str, variant: str) -> EncoderWeights:
@@ -199,10 +199,6 @@ def _in_folder(folder: Path) -> Path:
         if (folder / name).is_file():
             return folder / name
     raise UserError(f"{folder}: holds none of {', '.join(_IN_FOLDER)}; give a run that has finished an epoch")
-
-
-def _of_file(path: Path, variant: str) -> EncoderWeights:
-    return select_encoder(read_file(path, variant), str(path))
 
 
 def _sha256(path: Path) -> str:

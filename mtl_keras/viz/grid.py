@@ -1,7 +1,7 @@
 """Many samples in one picture: a column a sample, a row a picture of it."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -26,7 +26,6 @@ def prediction_grid(
     labels: _Arrays | None,
     predictions: _Arrays,
     spec: DataSpec,
-    captions: Sequence[str] | None = None,
     cell_width: tuple[int, int] = (160, 384),
 ) -> _Array:
     """A column a sample: the image, true and predicted semseg, true and predicted depth.
@@ -41,31 +40,25 @@ def prediction_grid(
         predictions: `semseg` logits (batch, height, width, classes) or ids (batch, height, width) and
             `depth` metres (batch, height, width[, 1]).
         spec: gives the palette and the depth range.
-        captions: one short text a sample, written above its column.
         cell_width: least and greatest width of a cell, in pixels; narrower or wider images are scaled into it.
 
     Returns:
         uint8 RGB, (height, width, 3).
 
     Raises:
-        ValueError: there are no images, or captions, labels or predictions are not as many as the images.
+        ValueError: there are no images, or labels or predictions are not as many as the images.
     """
     images = np.asarray(images)
     if images.ndim != 4 or not len(images):
         raise ValueError(f"images has shape {images.shape}: expected (batch of at least 1, height, width, 3).")
-    for name, part in _named_parts(labels, predictions, captions):
-        if len(part) != len(images):
-            raise ValueError(f"{name} has {len(part)} samples: expected as many as there are images, {len(images)}.")
+    for kind, parts in (("labels", labels or {}), ("predictions", predictions)):
+        for task, part in parts.items():
+            if len(part) != len(images):
+                raise ValueError(f"{kind}[{task!r}] has {len(part)} samples: expected one an image, {len(images)}.")
     rows = _rows(images, labels or {}, predictions, spec)
     height, width = images.shape[1:3]
     scale = np.clip(width, *cell_width) / width
-    return _compose(rows, captions, (round(width * scale), max(1, round(height * scale))))
-
-
-def _named_parts(labels, predictions, captions) -> list[tuple[str, Sequence]]:
-    parts = [(f"labels[{task!r}]", part) for task, part in (labels or {}).items()]
-    parts += [(f"predictions[{task!r}]", part) for task, part in predictions.items()]
-    return parts + ([("captions", captions)] if captions is not None else [])
+    return _compose(rows, (round(width * scale), max(1, round(height * scale))))
 
 
 def _rows(images: _Array, labels: _Arrays, predictions: _Arrays, spec: DataSpec) -> list[_Row]:
@@ -97,25 +90,22 @@ def _range_of(metres: _Array, default: tuple[float, float]) -> tuple[float, floa
     return (float(metres.min()), float(metres.max())) if metres.size else default
 
 
-def _compose(rows: list[_Row], captions: Sequence[str] | None, cell_size: tuple[int, int]) -> _Array:
-    """Cells on a white page, titles turned along the left edge, captions above."""
+def _compose(rows: list[_Row], cell_size: tuple[int, int]) -> _Array:
+    """Cells on a white page, titles turned along the left edge."""
     cell_width, cell_height = cell_size
     font_size = int(np.clip(cell_height / 8, 9, 16))
     left = _MARGIN + round(3.1 * font_size)
-    top = _MARGIN + (round(1.9 * font_size) if captions is not None else 0)
     columns = len(rows[0][-1])
     page = Image.new(
         "RGB",
         (
             left + columns * (cell_width + _GAP) - _GAP + _MARGIN,
-            top + len(rows) * (cell_height + _GAP) - _GAP + _MARGIN,
+            len(rows) * (cell_height + _GAP) - _GAP + 2 * _MARGIN,
         ),
         _BACKGROUND,
     )
-    for column, caption in enumerate(captions or ()):
-        _write_caption(page, str(caption), (left + column * (cell_width + _GAP), _MARGIN), cell_width, font_size)
     for index, (title, kind, resampling, cells) in enumerate(rows):
-        y = top + index * (cell_height + _GAP)
+        y = _MARGIN + index * (cell_height + _GAP)
         page.paste(_turned_title(title, kind, (left - _MARGIN, cell_height), font_size), (_MARGIN, y))
         for column, cell in enumerate(cells):
             page.paste(_scaled(cell, cell_size, resampling), (left + column * (cell_width + _GAP), y))
@@ -137,16 +127,6 @@ def _turned_title(title: str, kind: str, size: tuple[int, int], font_size: int) 
     for text, ink, line in ((title, _INK, 0 if kind else 1), (kind, _FAINT_INK, 1)):
         draw.text((height / 2, round((0.55 + 1.2 * line) * font_size)), text, ink, _font(font_size), anchor="mm")
     return strip.transpose(Image.Transpose.ROTATE_90)
-
-
-def _write_caption(page: Image.Image, text: str, corner: tuple[int, int], width: int, font_size: int) -> None:
-    """The caption above a column, cut with an ellipsis where it is too long."""
-    draw, font = ImageDraw.Draw(page), _font(font_size)
-    if draw.textlength(text, font) > width:
-        while text and draw.textlength(text + "…", font) > width:
-            text = text[:-1]
-        text = text.rstrip() + "…"
-    draw.text((corner[0] + width / 2, corner[1] + 0.75 * font_size), text, _INK, font, anchor="mm")
 
 
 @functools.cache

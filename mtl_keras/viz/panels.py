@@ -51,7 +51,7 @@ def side_by_side(
     depth_range = depth_range or spec.depth_range
     height, width = np.shape(image)[:2]
     panel_height = _PANEL_WIDTH * height / width
-    present = _classes_present(np.asarray(semseg), spec)
+    present = classes_present(np.asarray(semseg), spec)
     legend_lines = -(-len(present) // LEGEND_COLUMNS)
     foot = max(0.62, _FOOT + _LEGEND_LINE * legend_lines)
     total_width = 2 * _MARGIN + 3 * _PANEL_WIDTH + 2 * _GAP
@@ -98,7 +98,7 @@ def log_ticks(near: float, far: float) -> list[float]:
     return ticks if len(ticks) > 1 else [near, far]
 
 
-def _classes_present(semseg: np.ndarray, spec: DataSpec) -> list[int]:
+def classes_present(semseg: np.ndarray, spec: DataSpec) -> list[int]:
     """Ids of the classes in the picture, the largest area first."""
     areas = np.bincount(semseg[colors.known_ids(semseg, spec)].astype(np.intp).ravel(), minlength=spec.num_classes)
     return [int(index) for index in np.argsort(-areas, kind="stable") if areas[index]]

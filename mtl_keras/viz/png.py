@@ -1,6 +1,5 @@
 """PNG bytes and picture files, each written beside its place and renamed into it, so that none is ever half there."""
 
-import io
 import os
 import pathlib
 from typing import TYPE_CHECKING
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from mtl_keras.data.images import encode
 from mtl_keras.files import replacing, write_bytes
 
 if TYPE_CHECKING:
@@ -40,9 +40,7 @@ def encode_png(array: np.ndarray) -> bytes:
             f"A picture of {array.dtype} {array.shape} cannot be written as PNG: "
             "expected uint8 of (height, width) or (height, width, 1, 3 or 4 channels)."
         )
-    buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, format="PNG")
-    return buffer.getvalue()
+    return encode(Image.fromarray(array), format="PNG")
 
 
 def save_png(path: str | os.PathLike, array: np.ndarray) -> None:

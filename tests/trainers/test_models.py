@@ -46,7 +46,7 @@ def test_a_run_fills_its_row_and_others_are_added():
     other = entry(
         name="other", architecture={"arch": "joint", "encoder": "resnet18", "dilation": [False] * 3}, link=None
     )
-    facts = Facts().with_run(entry()).with_run(other).with_times({"joint, resnet34, stride 16": 61.4}, "a machine")
+    facts = Facts({one.name: one for one in (entry(), other)}, {"joint, resnet34, stride 16": 61.4}, "a machine")
     table = model_table.table(facts)
     rows = cells(table)
     assert len(rows) == 5

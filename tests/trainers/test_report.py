@@ -147,7 +147,7 @@ class TestCopiesOfFinishedRuns:
         runs_dir, out = places
         before = self.copies(out)
         run_study("branched", runs_dir, {"joint": []})
-        fake_runs.stopped(Ledger.read(ledger_folder(runs_dir, "branched", "report")).planned()[0].config)
+        fake_runs.stopped(Ledger.read(ledger_folder(runs_dir, "branched", "report")).runs["joint"].config)
         assert len(collect(study, runs_dir, out, None).of("joint")) == 1
         assert self.copies(out) == before
 

@@ -1,6 +1,5 @@
 """The pages of a report, Markdown and HTML of the same parts."""
 
-import dataclasses
 import html
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,90 +20,56 @@ pre { background: #f6f6fa; padding: 0.7rem 1rem; overflow-x: auto; }
 """
 
 
-@dataclasses.dataclass(frozen=True)
-class Heading:
-    text: str
-    level: int = 2
+# A part of a page, in Markdown and in HTML.
+Part = tuple[str, str]
 
 
-@dataclasses.dataclass(frozen=True)
-class Paragraph:
-    text: str
+def heading(text: str, level: int = 2) -> Part:
+    return f"{'#' * level} {text}", f"<h{level}>{html.escape(text)}</h{level}>"
 
 
-@dataclasses.dataclass(frozen=True)
-class Bullets:
-    items: Sequence[str]
+def paragraph(text: str) -> Part:
+    return text, f"<p>{_escape(text)}</p>"
 
 
-@dataclasses.dataclass(frozen=True)
-class Command:
-    text: str
+def bullets(items: Sequence[str]) -> Part:
+    lines = "".join(f"<li>{_escape(item)}</li>" for item in items)
+    return "\n".join(f"- {item}" for item in items), f"<ul>{lines}</ul>"
 
 
-@dataclasses.dataclass(frozen=True)
-class Picture:
-    path: str
-    alt: str
+def command(text: str) -> Part:
+    return f"```bash\n{text}\n```", f"<pre>{_escape(text)}</pre>"
 
 
-@dataclasses.dataclass(frozen=True)
-class Links:
+def picture(path: str, alt: str) -> Part:
+    return f"![{alt}]({path})", f'<img src="{html.escape(path)}" alt="{html.escape(alt)}">'
+
+
+def links(items: Sequence[tuple[str, str, str]]) -> Part:
     """A list of pages: title, folder, and a word on each."""
+    lines = "".join(
+        f'<li><a href="{html.escape(folder)}/index.html">{html.escape(title)}</a>: {html.escape(word)}</li>'
+        for title, folder, word in items
+    )
+    return "\n".join(f"- [{title}]({folder}/README.md): {word}" for title, folder, word in items), f"<ul>{lines}</ul>"
 
-    items: Sequence[tuple[str, str, str]]
 
-
-Part = Heading | Paragraph | Bullets | Command | Picture | Links | Table
+def table(made: Table) -> Part:
+    return made.markdown(), f'<div class="scroll">{made.html()}</div>'
 
 
 def write_pages(folder: Path, title: str, parts: Sequence[Part]) -> list[Path]:
     """Writes `README.md` and `index.html` into a folder, and returns their paths."""
     written = [folder / "README.md", folder / "index.html"]
-    write_text(written[0], "\n\n".join(_markdown(part) for part in (Heading(title, 1), *parts)) + "\n")
-    body = "\n".join(_html(part) for part in (Heading(title, 1), *parts))
+    markdown, body = zip(heading(title, 1), *parts, strict=True)
+    write_text(written[0], "\n\n".join(markdown) + "\n")
+    lines = "\n".join(body)
     head = f'<meta charset="utf-8">\n<title>{html.escape(title)}</title>\n<style>{_STYLE}</style>'
     write_text(
-        written[1], f'<!doctype html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n{body}\n</body>\n</html>\n'
+        written[1], f'<!doctype html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n{lines}\n</body>\n</html>\n'
     )
     return written
 
 
-def _markdown(part: Part) -> str:
-    match part:
-        case Table():
-            return part.markdown()
-        case Heading(text, level):
-            return f"{'#' * level} {text}"
-        case Paragraph(text):
-            return text
-        case Bullets(items):
-            return "\n".join(f"- {item}" for item in items)
-        case Command(text):
-            return f"```bash\n{text}\n```"
-        case Picture(path, alt):
-            return f"![{alt}]({path})"
-        case Links(items):
-            return "\n".join(f"- [{title}]({folder}/README.md): {word}" for title, folder, word in items)
-
-
-def _html(part: Part) -> str:
-    match part:
-        case Table():
-            return f'<div class="scroll">{part.html()}</div>'
-        case Heading(text, level):
-            return f"<h{level}>{html.escape(text)}</h{level}>"
-        case Paragraph(text):
-            return f"<p>{html.escape(text, quote=False)}</p>"
-        case Bullets(items):
-            return "<ul>" + "".join(f"<li>{html.escape(item, quote=False)}</li>" for item in items) + "</ul>"
-        case Command(text):
-            return f"<pre>{html.escape(text, quote=False)}</pre>"
-        case Picture(path, alt):
-            return f'<img src="{html.escape(path)}" alt="{html.escape(alt)}">'
-        case Links(items):
-            links = "".join(
-                f'<li><a href="{html.escape(folder)}/index.html">{html.escape(title)}</a>: {html.escape(word)}</li>'
-                for title, folder, word in items
-            )
-            return f"<ul>{links}</ul>"
+def _escape(text: str) -> str:
+    return html.escape(text, quote=False)

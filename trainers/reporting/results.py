@@ -162,11 +162,9 @@ def copy(study: Study, ledger: Ledger, folders: RunFolders, out: Path) -> None:
         UserError: a run that is half-written, runs that do not belong together, or a finished copy of other settings
             in the place of a run that has not finished.
     """
-    planned = ledger.planned()
-    labels = {run.label for run in planned}
-    results = [_read_copy(path.parent) for path in out.glob("*/config.json") if path.parent.name not in labels]
+    results = [_read_copy(path.parent) for path in out.glob("*/config.json") if path.parent.name not in ledger.runs]
     fresh: list[tuple[Result, Path, RunFolder | None]] = []
-    for run in planned:
+    for run in ledger.runs.values():
         found, where = folders.find(run.config), out / run.label
         rows = [] if found.folder is None else rows_of(found.folder)
         new = Result(_facts(run, ledger, found.state, found.folder), with_names_of_weights(run.config), rows)

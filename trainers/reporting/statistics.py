@@ -20,12 +20,10 @@ class Spread:
     Args:
         mean: the mean.
         std: the sample standard deviation; None for a single seed.
-        count: seeds.
     """
 
     mean: float
     std: float | None
-    count: int
 
 
 def spread(values: Sequence[float]) -> Spread | None:
@@ -33,7 +31,7 @@ def spread(values: Sequence[float]) -> Spread | None:
     if not values:
         return None
     std = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return Spread(float(np.mean(values)), std, len(values))
+    return Spread(float(np.mean(values)), std)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,6 +9,7 @@ from trainers.config import RunConfig, flag_text
 from trainers.reporting import figures, pages, tables
 from trainers.reporting.results import METRICS, PROJECTS_OWN, StudyResults
 from trainers.reporting.statistics import Noise, Verdict, compared_metric, judge, spread
+from trainers.scheduling.listing import MARK
 from trainers.scheduling.plan import INCIDENTAL, configuration
 from trainers.scheduling.view import duration
 from zoo.recipes import RECIPES
@@ -33,25 +34,25 @@ def write_study(results: StudyResults, noise: Mapping[str, Noise | None], out: P
     """Writes a study's page and figures into `<out>/<study>/`, and returns the paths."""
     study = results.study
     folder = out / study.name
-    parts: list[pages.Part] = [pages.Paragraph(study.question + (f" ({study.report})" if study.report else ""))]
-    parts.append(tables.study_table(results))
+    parts: list[pages.Part] = [pages.paragraph(study.question + (f" ({study.report})" if study.report else ""))]
+    parts.append(pages.table(tables.study_table(results)))
     if marked := tables.marked_numbers(results):
-        parts.append(pages.Paragraph(f"{tables.MARK} {'; '.join(marked)}."))
-    parts.append(pages.Paragraph(_legend(results)))
+        parts.append(pages.paragraph(f"{MARK} {'; '.join(marked)}."))
+    parts.append(pages.paragraph(_legend(results)))
     if study.notes:
-        parts.append(pages.Bullets(study.notes))
+        parts.append(pages.bullets(study.notes))
     written = []
     if any(result.counts for result in results.results):
         figures.save(figures.curves(results), folder / "curves.png")
         written += [folder / "curves.png", folder / "curves.pdf"]
-        parts.append(pages.Picture("curves.png", f"{study.title}: validation metrics over {figures.unit(results)}s"))
+        parts.append(pages.picture("curves.png", f"{study.title}: validation metrics over {figures.unit(results)}s"))
         if _has_seeds(results):
-            parts.append(pages.Paragraph("A line is the mean over seeds; its band is their range."))
+            parts.append(pages.paragraph("A line is the mean over seeds; its band is their range."))
     if verdicts := judge_all(results, noise):
-        parts += [pages.Heading("Does the ordering hold?"), tables.verdict_table(results, verdicts)]
-        parts.append(pages.Paragraph(tables.noise_text(noise["difference"], results.recipe)))
-    parts += [pages.Heading("Runs"), pages.Paragraph(_scale(results)), tables.runs_table(results)]
-    parts += [pages.Heading("Run it again"), pages.Command(command(results))]
+        parts += [pages.heading("Does the ordering hold?"), pages.table(tables.verdict_table(results, verdicts))]
+        parts.append(pages.paragraph(tables.noise_text(noise["difference"], results.recipe)))
+    parts += [pages.heading("Runs"), pages.paragraph(_scale(results)), pages.table(tables.runs_table(results))]
+    parts += [pages.heading("Run it again"), pages.command(command(results))]
     return [*pages.write_pages(folder, study.title, parts), *written]
 
 
@@ -79,18 +80,18 @@ def write_overview(
         if len(climbed) < 2:
             continue
         name = f"ladder_{title.lower().replace(' ', '_')}"
-        parts += [pages.Heading(title), _ladder_table(climbed)]
-        parts.append(pages.Picture(f"{name}.png", f"{title}: what each step brings"))
+        parts += [pages.heading(title), pages.table(_ladder_table(climbed))]
+        parts.append(pages.picture(f"{name}.png", f"{title}: what each step brings"))
         values = [(rung.title, _values(results, rung.variant)) for rung, results in climbed]
         figures.save(figures.ladder(title, values, figures.panels_of(shown)), out / f"{name}.png")
         written += [out / f"{name}.png", out / f"{name}.pdf"]
     if parts:
-        parts.append(pages.Paragraph("A dot is a seed's run, a diamond the mean over seeds."))
-        parts.append(pages.Paragraph(f"{tables.MARK} as printed; it is not semseg − depth there."))
-        parts += [pages.Paragraph(tables.noise_text(noise["difference"], recipe)) for recipe, noise in noises.items()]
+        parts.append(pages.paragraph("A dot is a seed's run, a diamond the mean over seeds."))
+        parts.append(pages.paragraph(f"{MARK} as printed; it is not semseg − depth there."))
+        parts += [pages.paragraph(tables.noise_text(noise["difference"], recipe)) for recipe, noise in noises.items()]
     links = [(results.study.title, results.study.name, _outcome(results, noises[results.recipe])) for results in shown]
-    parts += [pages.Heading("Studies"), pages.Links(links)]
-    parts += [pages.Heading("Make these pages again"), pages.Command("python -m trainers.report")]
+    parts += [pages.heading("Studies"), pages.links(links)]
+    parts += [pages.heading("Make these pages again"), pages.command("python -m trainers.report")]
     return [*pages.write_pages(out, "Studies", parts), *written]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from trainers.config import number
 from trainers.reporting.results import Result, StudyResults
 from trainers.reporting.statistics import STANDARD_ERRORS, Noise, Spread, Verdict, spread
-from trainers.scheduling.listing import MARK
+from trainers.scheduling.listing import as_printed
 from trainers.scheduling.view import duration
 from zoo.study import Printed, Study, Variant
 
@@ -65,27 +65,25 @@ def study_table(results: StudyResults) -> Table:
     """A study's variants with the report's own columns, and beside each of our figures what the report prints."""
     study = results.study
     first = list(study.columns)
-    columns = [_Column(heading, metric) for heading, metric in metric_columns([results])]
-    has_printed = {name: any(getattr(v.printed, name, None) for v in study.variants) for name in _PRINTED}
+    columns = metric_columns([results])
+    printed = {name for name in _PRINTED for variant in study.variants if getattr(variant.printed, name, None)}
     headings = [*first]
-    for column in columns:
-        headings += [column.heading, *([f"{column.heading}, {REPORT}"] if has_printed.get(column.printed) else [])]
-    for heading, name in (("Run", "run"), ("Model Size", "model_size"), ("Duration", "duration")):
-        headings += [heading, *([f"{heading}, {REPORT}"] if name != "run" and has_printed[name] else [])]
+    for heading, name in (*columns, ("Run", ""), ("Model Size", "model_size"), ("Duration", "duration")):
+        headings += [heading, *([f"{heading}, {REPORT}"] if _FIELDS.get(name, name) in printed else [])]
     rows, bold = [], set()
-    best = {column.metric: _best_variant(results, column) for column in columns}
+    best = {metric: _best_variant(results, metric) for _, metric in columns}
     for row, variant in enumerate(study.variants):
         cells = [_shown(results, variant, name) for name in study.columns.values()]
-        for column in columns:
-            if variant.name == best[column.metric]:
+        for _, metric in columns:
+            if variant.name == best[metric]:
                 bold.add((row, len(cells)))
-            cells.append(spread_text(spread(results.values(variant.name, column.metric))))
-            if has_printed.get(column.printed):
-                cells.append(printed_text(variant.printed, column.printed))
+            cells.append(spread_text(spread(results.values(variant.name, metric))))
+            if (name := _FIELDS.get(metric, "")) in printed:
+                cells.append(printed_text(variant.printed, name))
         cells.append(_run_text(results, variant))
         for ours, name in ((_size_text, "model_size"), (_duration_text, "duration")):
             cells.append(ours(results.of(variant.name)))
-            if has_printed[name]:
+            if name in printed:
                 cells.append(printed_text(variant.printed, name))
         rows.append(cells)
     words = frozenset({*range(len(first)), headings.index("Run")})
@@ -165,20 +163,9 @@ def noise_text(noise: Noise | None, recipe: str) -> str:
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class _Column:
-    heading: str
-    metric: str
-
-    @property
-    def printed(self) -> str:
-        """The field of `Printed` that stands beside it; "" where there is none."""
-        return {"grader": "grader", "miou": "semseg", "silog": "depth"}.get(self.metric, "")
-
-
-_PRINTED = ("grader", "semseg", "depth", "run", "model_size", "duration")
-
-
+_PRINTED = ("grader", "semseg", "depth", "model_size", "duration")
+# The field of `Printed` that stands beside a metric of ours.
+_FIELDS = {"miou": "semseg", "silog": "depth", "grader": "grader"}
 _METRIC_COLUMNS = (("Grader", "grader"), ("Semseg", "miou"), ("Depth", "silog"))
 _UNCLAMPED = ("Semseg − Depth", "difference")
 
@@ -195,12 +182,12 @@ def is_clamped(results: StudyResults) -> bool:
     return any(not (m["miou"] >= 50 and m["silog"] <= 50) for m in metrics)
 
 
-def _best_variant(results: StudyResults, column: _Column) -> str | None:
+def _best_variant(results: StudyResults, metric: str) -> str | None:
     means = {}
     for variant in results.study.variants:
-        found = spread(results.values(variant.name, column.metric))
+        found = spread(results.values(variant.name, metric))
         if found:
-            means[variant.name] = -found.mean if column.metric == "silog" else found.mean
+            means[variant.name] = -found.mean if metric == "silog" else found.mean
     return max(means, key=means.__getitem__) if len(set(means.values())) > 1 else None
 
 
@@ -241,10 +228,7 @@ def minus(number: str) -> str:
 
 
 def printed_text(printed: Printed | None, name: str) -> str:
-    text = getattr(printed, name, None)
-    if printed is None or not text:
-        return NOTHING
-    return f"{text} {MARK}" if name == "grader" and not printed.adds_up else text
+    return as_printed(printed) if name == "grader" else getattr(printed, name, None) or NOTHING
 
 
 def _run_text(results: StudyResults, variant: Variant) -> str:

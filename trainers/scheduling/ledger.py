@@ -12,7 +12,6 @@ import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from mtl_keras.callbacks import read_metrics
 from mtl_keras.errors import UserError
@@ -59,11 +58,8 @@ class RunFolders:
 
     def find(self, config: RunConfig) -> Found:
         """The furthest run of a configuration, the newest of those that are as far."""
-        self._look()
-        wanted = identity(config)
-        folders = [RunFolder(path) for path in sorted(p for p, found in self._identities.items() if found == wanted)]
         # A folder that has neither a model nor a state holds nothing to go on from.
-        runs = [(state, folder) for folder in folders if (state := state_of(folder)) is not State.MISSING]
+        runs = [(state, run) for run in self._of(config) if (state := state_of(run)) is not State.MISSING]
         if not runs:
             return Found(State.MISSING)
         order = list(State)
@@ -71,12 +67,10 @@ class RunFolders:
 
     def under_way(self, config: RunConfig) -> RunFolder | None:
         """The newest folder of a configuration, whatever it holds."""
-        self._look()
-        wanted = identity(config)
-        folders = [RunFolder(path) for path, found in self._identities.items() if found == wanted]
-        return max(folders, key=_age, default=None)
+        return max(self._of(config), key=_age, default=None)
 
-    def _look(self) -> None:
+    def _of(self, config: RunConfig) -> list[RunFolder]:
+        """All folders of a configuration."""
         for path in self.path.glob("*/config.json"):
             if path.parent in self._identities or path.parent in self.unreadable:
                 continue
@@ -84,6 +78,8 @@ class RunFolders:
                 self._identities[path.parent] = identity(read_config(path))
             except UserError as error:
                 self.unreadable[path.parent] = str(error)
+        wanted = identity(config)
+        return [RunFolder(path) for path in sorted(self._identities) if self._identities[path] == wanted]
 
 
 def state_of(run: RunFolder) -> State:
@@ -167,24 +163,20 @@ class Ledger:
     Args:
         study: the study's name.
         recipe: what its runs start from.
-        runs: label → variant, seed and configuration.
+        runs: by label.
         failures: label → reason.
         path: what the commands call the study: its name, or its file.
     """
 
     study: str
     recipe: str
-    runs: dict[str, dict[str, Any]]
+    runs: dict[str, PlannedRun]
     failures: dict[str, str]
     path: str = ""
 
     @classmethod
     def of(cls, study: Study, recipe: str, runs: list[PlannedRun]) -> "Ledger":
-        planned = {
-            run.label: {"variant": run.variant, "seed": run.seed, "config": dataclasses.asdict(run.config)}
-            for run in runs
-        }
-        return cls(study.name, recipe, planned, {}, study.path)
+        return cls(study.name, recipe, {run.label: run for run in runs}, {}, study.path)
 
     def write(self, folder: Path) -> None:
         write_json(folder / LEDGER, dataclasses.asdict(self))
@@ -194,16 +186,22 @@ class Ledger:
         """Reads a study's ledger; raises `UserError` where there is none, or none that is whole."""
         path = folder / LEDGER
         try:
-            ledger = cls(**read_values(path))
-            for run in ledger.runs.values():
-                run["config"] = RunConfig(**as_tuples(run["config"]))
-                _ = run["variant"], run["seed"]
+            values = read_values(path)
+            for label, run in values["runs"].items():
+                values["runs"][label] = PlannedRun(**{**run, "config": RunConfig(**as_tuples(run["config"]))})
+            return cls(**values)
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise UserError(f"{path}: not a study's ledger ({error}); run trainers.study again") from None
-        return ledger
 
-    def planned(self) -> list[PlannedRun]:
-        return [PlannedRun(run["variant"], run["seed"], run["config"]) for run in self.runs.values()]
+
+def refuse_namesake(study: Study, folder: Path) -> None:
+    """Raises `UserError` where a folder has the ledger of another file of the study's name, which would be lost."""
+    try:
+        other = Path(Ledger.read(folder).path)
+    except UserError:
+        return  # There is none, or none that is worth keeping.
+    if other.is_file() and other.resolve() != Path(study.path).resolve():
+        raise UserError(f"{study.path}: {folder} is that of {other}; rename the file, or give another --runs_dir")
 
 
 def ledger_folder(runs_dir: str | Path, study: str, recipe: str) -> Path:

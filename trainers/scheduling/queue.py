@@ -51,7 +51,6 @@ class Entry:
 
     run: PlannedRun
     stage: Stage = Stage.WAITING
-    folder: Path | None = None
     rows: Rows = dataclasses.field(default_factory=list)
     reason: str = ""
     looked_at: float = 0.0
@@ -118,8 +117,8 @@ class Queue:
                 time.sleep(POLL_SECONDS)
                 self._collect()
                 self._follow()
-                self.view.show(self.entries, self.seconds_left())
-            self.view.end(self.entries)
+                self.view.show(self.seconds_left())
+            self.view.end()
         stages = {entry.stage for entry in self.entries}
         if self._signals or Stage.STOPPED in stages:
             return EXIT_STOPPED
@@ -151,7 +150,7 @@ class Queue:
         """Takes over why runs have failed, as long as they are not started again."""
         with contextlib.suppress(UserError):  # where there is no ledger yet
             before = Ledger.read(self.folder)
-            reasons = {identity(run.config): before.failures.get(run.label) for run in before.planned()}
+            reasons = {identity(run.config): before.failures.get(run.label) for run in before.runs.values()}
             for entry in self.entries:
                 if reason := reasons.get(identity(entry.run.config)):
                     self.ledger.failures[entry.label] = reason
@@ -211,7 +210,7 @@ class Queue:
             if entry.stage is Stage.RUNNING:
                 run = self.folders.under_way(entry.run.config)
                 if run is not None and run.metrics.is_file():
-                    entry.folder, entry.rows = run.path, rows_of(run)
+                    entry.rows = rows_of(run)
 
     def _collect(self) -> None:
         for job, status in self.engine.ended():
@@ -230,7 +229,7 @@ class Queue:
     def _settle(self, entry: Entry, run) -> None:
         """Books a run that has ended by itself."""
         entry.claim.close()
-        entry.folder, entry.rows = run.path, rows_of(run)
+        entry.rows = rows_of(run)
         entry.reason = became_nan(entry.rows) or ""
         entry.stage = Stage.FAILED if entry.reason else Stage.FINISHED
         self._book(entry)

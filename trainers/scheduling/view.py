@@ -50,8 +50,8 @@ class View:
             return
         self.console.print(f"{self.title}: {counts(entries)} · logs in {self.folder}")
 
-    def show(self, entries: Sequence["Entry"], seconds_left: float | None) -> None:
-        self._entries, self._seconds_left = entries, seconds_left
+    def show(self, seconds_left: float | None) -> None:
+        self._seconds_left = seconds_left
         if self._live is not None:
             self._live.update(self._table())
 
@@ -68,8 +68,8 @@ class View:
         rest = "" if event else f" · {self._summary()}"
         self.console.print(f"[{place}/{len(self._entries)}] {entry.label}: {what}{rest}", markup=False)
 
-    def end(self, entries: Sequence["Entry"]) -> None:
-        self.show(entries, 0.0)
+    def end(self) -> None:
+        self.show(0.0)
         if self._live is None:
             self.console.print(f"{self.title}: {self._summary()}")
 
