@@ -51,7 +51,7 @@ flags.DEFINE_string("out", None, "folder to write to; the run's by default")
 def main(arguments: list[str]) -> int | None:
     if len(arguments) != 1:
         raise UserError("give one run, such as `python -m trainers.export runs/NAME`")
-    if unknown := [name for name in FLAGS.format if name not in FORMATS]:
+    if unknown := [name for name in FLAGS.format or [""] if name not in FORMATS]:
         raise UserError(f"format: '{unknown[0]}' is unknown; use one or more of {', '.join(FORMATS)}")
     size = prediction_flags.size("size")
     out = writable(Path(FLAGS.out) if FLAGS.out else home_of(arguments[0]))

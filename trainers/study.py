@@ -19,7 +19,7 @@ from trainers import cli
 from trainers.config import RunConfig
 from trainers.scheduling import listing
 from trainers.scheduling.engines import make_engine
-from trainers.scheduling.ledger import Ledger, RunFolders, ledger_folder
+from trainers.scheduling.ledger import Ledger, RunFolders, ledger_folder, refuse_namesake
 from trainers.scheduling.plan import PlannedRun, plan
 from trainers.scheduling.queue import Queue
 from trainers.scheduling.view import View
@@ -58,6 +58,7 @@ def main(arguments: list[str]) -> int:
         return 0
     _check_crops(runs)
     folder = ledger_folder(runs_dir, study.name, recipe)
+    refuse_namesake(study, folder)
     engine = make_engine(FLAGS.on, FLAGS.cpus_per_run, FLAGS.gpus_per_run)
     status = Queue(
         Ledger.of(study, recipe, runs), folder, runs, folders, engine, View(study.name, console, folder)

@@ -14,8 +14,7 @@ from tests.trainers import fake_runs
 from tests.trainers.waiting import wait_until
 from trainers.cli import EXIT_SOME_FAILED, EXIT_STOPPED
 from trainers.config import RunConfig
-from trainers.scheduling import failures, listing, queue
-from trainers.scheduling.engines import SITTING
+from trainers.scheduling import listing, queue
 from trainers.scheduling.ledger import Ledger, RunFolders, State
 from trainers.scheduling.plan import identity, plan
 from trainers.scheduling.queue import Queue, Stage
@@ -306,38 +305,6 @@ def test_the_list_of_a_dry_run_shows_what_is_varied_what_is_printed_and_what_wou
     assert lines[3].split() == ["s0.5_d0.5", "0.5", "0.5", "43.686", "†", "run"]
     assert len(lines[1:6]) == 5 and "learning_rate 0.0001" in lines[-1]
     assert list(tmp_path.glob("studies")) == [], "a dry run writes nothing"
-
-
-class TestFailures:
-    @pytest.mark.parametrize(
-        "status, log, reason",
-        [
-            (-9, "step 3", "killed, most likely for want of memory"),
-            (-6, "", "ended by signal 6 (SIGABRT)"),
-            (
-                2,
-                "loading\nerror: crop: 65,65 is not a multiple; give 80,80",
-                "crop: 65,65 is not a multiple; give 80,80",
-            ),
-            (1, "Traceback\n  File\nKeyError: 'x'", "KeyError: 'x'"),
-            (
-                1,
-                "Traceback\njaxlib.XlaRuntimeError: RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes",
-                "out of memory",
-            ),
-            (1, "Traceback\nMemoryError: Unable to allocate 3 GiB", "out of memory"),
-            (1, "", "exit status 1"),
-        ],
-    )
-    def test_the_reason_is_one_line(self, tmp_path, status, log, reason):
-        path = tmp_path / "run.log"
-        path.write_text(f"{SITTING}-m trainers.fit\nerror: of the sitting before\n{SITTING}-m trainers.fit\n{log}\n")
-        found = failures.reason(status, path)
-        assert found.startswith(reason) and "\n" not in found
-
-    def test_memory_is_to_be_saved_by_smaller_batches_that_are_accumulated(self, tmp_path):
-        reason = failures.reason(-9, tmp_path / "none")
-        assert reason.endswith("; lower --batch_size, and raise --accumulate by the same factor")
 
 
 def test_a_study_that_is_killed_in_the_middle_completes_with_no_run_done_twice(command, scenes, miniature, tmp_path):

@@ -262,6 +262,7 @@ def test_what_a_person_gets_wrong_is_one_line(run, tmp_path, command):
         (("evaluate", str(tmp_path / "none")), "no such run or file"),
         (("evaluate", str(run.path), "--dataset=streets/none"), "unknown dataset"),
         (("export", str(run.path), "--format=tflite"), "format: 'tflite' is unknown"),
+        (("export", str(run.path), "--format="), "format: '' is unknown"),
         (("submission", str(picture)), "cannot be read as a zip file"),
     ]
     for first in range(0, len(cases), 2):

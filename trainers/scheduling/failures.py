@@ -23,7 +23,7 @@ def reason(status: int, log: Path) -> str:
     if status == -signal.SIGKILL:
         return f"killed, most likely for want of memory; {_REMEDY}"
     if status < 0:
-        return f"ended by signal {-status} ({signal.Signals(-status).name})"
+        return f"ended by signal {-status} ({signal.strsignal(-status)})"
     told = next((line.removeprefix("error: ") for line in reversed(lines) if line.startswith("error: ")), None)
     if told:
         return told
