@@ -273,6 +273,7 @@ def test_keras_own_export_says_what_its_backend_cannot(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="PyTorch makes no SavedModel")
 @pytest.mark.filterwarnings("ignore:The `native_serialization`:DeprecationWarning")
 def test_keras_own_export_of_one_size_serves_what_the_network_says(tmp_path):
     tf = pytest.importorskip("tensorflow")

@@ -184,9 +184,7 @@ def read_study(name: str | Path) -> Study:
         if not path.is_file():
             raise UserError(f"study: '{name}' is unknown; use one of {', '.join(studies())}, or give a .toml file")
     elif path.stem in studies() and path.resolve().parent != STUDIES.resolve():
-        raise UserError(
-            f"{path}: the library has a study of this name, and so would its folders; rename the file"
-        )
+        raise UserError(f"{path}: the library has a study of this name, and so would its folders; rename the file")
     return _Reader(path).study()
 
 
