@@ -93,7 +93,7 @@ def _within(folder: Path) -> tuple[list[tuple[Path, Path]], list[Path]]:
     Suffixes decide; of a pipe, or a link that leads nowhere, reading says what is wrong with it.
     """
     files = [(file, file.relative_to(folder)) for file in sorted(every_path(folder)) if not os.path.isdir(file)]
-    files = [(file, name) for file, name in files if not is_hidden(name)]
+    files = [(file, name) for file, name in files if not is_hidden(str(name))]
     wanted = [(file, name) for file, name in files if name.suffix.lower() in READABLE + video.SUFFIXES]
     return wanted, [file for file, name in files if name.suffix.lower() in OTHER_PICTURES]
 

@@ -6,11 +6,11 @@ import logging
 import lzma
 import zipfile
 import zlib
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from mtl_keras.data import images
 from mtl_keras.data.images import BadFile
-from mtl_keras.data.raw_files import every_path, is_hidden
+from mtl_keras.data.raw_files import every_path, is_hidden, name_within
 from mtl_keras.data.spec import SPLITS
 from mtl_keras.errors import UserError
 
@@ -68,8 +68,8 @@ def find_files(root: Path, folders: tuple[str, ...]) -> dict[str, SourceFile]:
     for folder in folders:
         for split in SPLITS:
             for path in every_path(root / folder / split):
-                if not is_hidden(path.relative_to(root)):
-                    found[path.relative_to(root).as_posix()] = SourceFile(path)
+                if not is_hidden(name := name_within(root, path)):
+                    found[name] = SourceFile(path)
         for archive in sorted(root.glob(f"{folder}*.zip")):
             for member in _members(archive, folder, broken) if not archive.is_dir() else ():
                 found.setdefault(member, SourceFile(archive, member))
@@ -90,7 +90,7 @@ def _members(archive: Path, folder: str, broken: list[BadFile]) -> list[str]:
             logger.warning("passed over %s", reason)
         return []
     within = tuple(f"{folder}/{split}/" for split in SPLITS)
-    return [name for name in names if name.startswith(within) and not is_hidden(PurePosixPath(name))]
+    return [name for name in names if name.startswith(within) and not is_hidden(name)]
 
 
 def _open(archive: Path) -> zipfile.ZipFile:

@@ -204,14 +204,15 @@ def _check_found(root: Path, description: str, facts: Description, samples: dict
 def _matches(root: Path, pattern: str) -> list[tuple[str, Path]]:
     """Files with what stands in the place of {id}, which may reach over folders; pictures where a suffix is open."""
     before, after = pattern.split("{id}")
-    folder = root / before.rpartition("/")[0]
+    within = before.rpartition("/")[0]
     # Suffixes are written in either case.
     ending = "(?i:" + re.escape(after).replace(r"\*", "[^/]*") + ")"
     expression = re.compile(re.escape(before) + "(.+)" + ending, re.DOTALL)
     found, has_suffix = [], re.search(r"\.\w+$", after)
-    for path in raw_files.every_path(folder):
-        match = expression.fullmatch(path.relative_to(root).as_posix())
-        if match and not raw_files.is_hidden(path.relative_to(folder)) and (has_suffix or raw_files.is_picture(path)):
+    for path in raw_files.every_path(root / within):
+        name = raw_files.name_within(root, path)
+        match, is_hidden = expression.fullmatch(name), raw_files.is_hidden(name.removeprefix(f"{within}/"))
+        if match and not is_hidden and (has_suffix or raw_files.is_picture(path)):
             found.append((match[1], path))
     return found
 

@@ -72,5 +72,5 @@ def _find_samples(folder: Path) -> list[RawSample]:
 def _by_stem(folder: Path, readable: Sequence[str]) -> raw_files.FilesById:
     """The pictures of a folder; none if there is no such folder."""
     paths = folder.iterdir() if folder.is_dir() else ()
-    pictures = (path for path in paths if raw_files.is_picture(path) and not raw_files.is_hidden(Path(path.name)))
+    pictures = (path for path in paths if raw_files.is_picture(path) and not raw_files.is_hidden(path.name))
     return raw_files.by_id(((path.stem, path) for path in pictures), readable)
