@@ -18,7 +18,7 @@ from mtl_keras.encoders import output_stride
 from mtl_keras.errors import UserError
 from mtl_keras.files import read_values, write_json, write_text
 from trainers.run_folder import open_run
-from zoo.catalog import PRESETS
+from zoo.preset import PRESETS
 
 BEGIN, END = "<!-- models:begin -->", "<!-- models:end -->"
 SIDE = 256

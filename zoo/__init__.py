@@ -1,4 +1,7 @@
-"""What can be named and built."""
+"""What can be named and built.
+
+`build` takes a topology's name, `load` a run's or a file's; `list` and `presets` are of networks that have a name.
+"""
 
 from zoo.builder import build, topologies
 from zoo.catalog import names as list

@@ -14,6 +14,7 @@ from mtl_keras.errors import UserError
 from mtl_keras.layers import PixelNormalization
 from mtl_keras.model import MultiTaskModel
 from zoo.heads import Features, Heads
+from zoo.preset import PRESETS
 
 # The arguments of `build` that say what a network is; a checkpoint keeps them.
 ARCHITECTURE = ("arch", "encoder", "dilation", "aspp", "skip", "aspp_rates")
@@ -75,6 +76,8 @@ def build(
         )
     functions = topologies()
     if arch not in functions:
+        if arch in PRESETS:
+            raise UserError(f"arch: '{arch}' is a preset; give what it is made of: {PRESETS[arch].call}")
         raise UserError(f"arch: '{arch}' is unknown; use one of {', '.join(functions)}")
     dilation = checked_dilation(dilation)
     spec = checked_spec(num_classes, spec, MINISCAPES)
@@ -105,7 +108,9 @@ def checked_spec(num_classes: int | None, spec: DataSpec | None, default: DataSp
         raise UserError(
             f"num_classes: {num_classes} is not the {spec.num_classes} of spec '{spec.name}'; leave one of them out"
         )
-    return spec or (default if num_classes in (None, default.num_classes) else numbered_classes(int(num_classes)))
+    if spec is None and num_classes not in (None, default.num_classes):
+        return numbered_classes(int(num_classes), like=default)
+    return spec or default
 
 
 def checked_dilation(dilation: Sequence[bool]) -> tuple[bool, bool, bool]:

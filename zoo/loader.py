@@ -10,7 +10,7 @@ from mtl_keras.keras_files import load_keras_file
 from mtl_keras.model import MultiTaskModel
 from zoo.adaptation import adapt
 from zoo.builder import ARCHITECTURE, build, checked_spec
-from zoo.catalog import PRESETS
+from zoo.preset import PRESETS
 
 
 def load(
@@ -44,10 +44,9 @@ def load(
 def _load(path: Path) -> MultiTaskModel:
     if not path.exists() and str(path) in PRESETS:
         preset = PRESETS[str(path)]
-        arguments = ", ".join(f"{name}={value!r}" for name, value in preset.arguments.items())
         raise UserError(
             f"preset '{path}': no weights of it are published; train it with `python -m trainers.fit {preset.flags}`, "
-            f"or build it untrained: zoo.build({arguments})"
+            f"or build it untrained: {preset.call}"
         )
     if path.is_dir():
         path = _of_run(path)

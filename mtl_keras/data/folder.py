@@ -29,7 +29,7 @@ from mtl_keras.data.depth_encoding import ENCODINGS, RANGE_RULE, SCALE_RULE, is_
 from mtl_keras.data.examples import Example
 from mtl_keras.data.images import BadFile
 from mtl_keras.data.raw_files import FileRules, RawSample
-from mtl_keras.data.spec import CITYSCAPES_COLORS, IGNORE_LABEL, SPLITS, Color, DataSpec, numbered_color
+from mtl_keras.data.spec import IGNORE_LABEL, SPLITS, Color, DataSpec
 from mtl_keras.errors import UserError, first_line, on_one_line
 from mtl_keras.files import as_tuples, read_values
 
@@ -95,9 +95,8 @@ class Description:
                 raise ValueError(f'classes has {name!r:.40}, expected a name on one line, such as "road"')
         if twice := [name for index, name in enumerate(self.classes) if name in self.classes[:index]]:
             raise ValueError(f'classes has "{twice[0]}" twice, expected a name for each')
-        if not self.palette:
-            object.__setattr__(self, "palette", default_palette(self.classes))
-        if not isinstance(self.palette, tuple) or [_is_color(color) for color in self.palette] != [True] * count:
+        colors = self.palette or ()
+        if not isinstance(colors, tuple) or (colors and [_is_color(color) for color in colors] != [True] * count):
             raise ValueError("palette has no colour of three numbers 0–255 for every class")
 
     def _check_paths(self) -> None:
@@ -174,11 +173,6 @@ class Folder(ExampleBuilder):
         facts = self.builder_config.facts
         rules = FileRules(len(facts.classes), facts.depth_encoding, facts.depth_scale, facts.depth_range)
         return functools.partial(raw_files.read_example, rules=rules)
-
-
-def default_palette(classes: Sequence[str]) -> tuple[Color, ...]:
-    """Colours for classes that were given none: Cityscapes' own where the name is known, else spread hues."""
-    return tuple(CITYSCAPES_COLORS.get(name) or numbered_color(index) for index, name in enumerate(classes))
 
 
 def _find_samples(root: Path, facts: Description, split: str) -> list[RawSample]:

@@ -3,6 +3,7 @@
 import colorsys
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from mtl_keras.data.depth_encoding import is_range
@@ -45,7 +46,7 @@ class DataSpec:
     Args:
         name: the dataset's name.
         classes: class names, in the order of their train ids.
-        palette: one RGB colour (0–255) a class.
+        palette: one RGB colour (0–255) a class; if empty, Cityscapes' where it knows the class, else spread hues.
         depth_mean: mean of the valid depth, in metres; the network predicts depth normalised by it.
         depth_std: standard deviation of the valid depth, in metres.
         depth_range: least and greatest depth, in metres; predictions are clamped to it, in metrics and exports too.
@@ -56,12 +57,14 @@ class DataSpec:
 
     name: str
     classes: tuple[str, ...] = tuple(CITYSCAPES_COLORS)
-    palette: tuple[Color, ...] = tuple(CITYSCAPES_COLORS.values())
+    palette: tuple[Color, ...] = ()
     depth_mean: float = 27.0727
     depth_std: float = 29.1264
     depth_range: tuple[float, float] = (4.0, 300.0)
 
     def __post_init__(self) -> None:
+        if not self.palette:
+            object.__setattr__(self, "palette", default_palette(self.classes))
         if not 1 <= len(self.classes) <= IGNORE_LABEL or len(self.palette) != len(self.classes):
             raise UserError(
                 f"{self.name}: {len(self.classes)} classes in {len(self.palette)} colours; give 1 to {IGNORE_LABEL} "
@@ -91,7 +94,9 @@ class DataSpec:
         return cls(**facts)
 
 
-MINISCAPES = DataSpec("miniscapes")
+def default_palette(classes: Sequence[str]) -> tuple[Color, ...]:
+    """Colours for classes that were given none: Cityscapes' own where the name is known, else spread hues."""
+    return tuple(CITYSCAPES_COLORS.get(name) or numbered_color(index) for index, name in enumerate(classes))
 
 
 def numbered_color(index: int) -> Color:
@@ -100,8 +105,10 @@ def numbered_color(index: int) -> Color:
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
-def numbered_classes(num_classes: int) -> DataSpec:
-    """A spec for classes that have no names, in colours spread around the wheel; depth as in Miniscapes."""
-    palette = tuple(map(numbered_color, range(num_classes)))
+MINISCAPES = DataSpec("miniscapes")
+
+
+def numbered_classes(num_classes: int, like: DataSpec = MINISCAPES) -> DataSpec:
+    """A spec for classes that have no names, in colours spread around the wheel; its depth is that of another spec."""
     names = tuple(f"class {index}" for index in range(num_classes))
-    return dataclasses.replace(MINISCAPES, name="numbered", classes=names, palette=palette)
+    return dataclasses.replace(like, name="numbered", classes=names, palette=())

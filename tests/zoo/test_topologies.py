@@ -42,6 +42,10 @@ def test_the_harness_has_every_topology():
     "options, message",
     [
         ({"arch": "jiont"}, "arch: 'jiont' is unknown.*branched, distillation, joint"),
+        (
+            {"arch": "joint_resnet34"},
+            "arch: 'joint_resnet34' is a preset; .* zoo.build\\(arch='joint', encoder='resnet34'\\)",
+        ),
         ({"encoder": "resnet35"}, "encoder: 'resnet35' is unknown.*resnet34"),
         ({"dilation": (True, False, True)}, "dilation: True,False,True cannot be built"),
         ({"dilation": (True,)}, "dilation: True cannot be built"),
