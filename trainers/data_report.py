@@ -64,7 +64,7 @@ def _headline(dataset: Dataset) -> Text:
         f"models normalise depth by mean {spec.depth_mean:.4f} m, deviation {spec.depth_std:.4f} m",
     )
     if measured is None:
-        return text.append(" (nothing measured: no depth in train)")
+        return text.append(" (nothing measured: no valid depth in train)")
     published = not np.isclose(measured["depth_mean"], spec.depth_mean, rtol=1e-9)
     return text.append(
         " (published; measured on train: mean {depth_mean:.4f} m, deviation {depth_std:.4f} m)".format(**measured)
@@ -127,12 +127,24 @@ def _warnings(dataset: Dataset, statistics: Mapping[str, Statistics]) -> Iterabl
             yield Text(f"no pixel of {split} has a class", "yellow")
         elif absent:
             yield Text(f"no pixel of {split} is {', '.join(absent)}", "yellow")
+        if found.invalid_depth:
+            yield Text(_invalid_depth(dataset, split, found), "yellow")
     if dataset.bad_files:
         files = [f"  {on_one_line(path)}: {reason}" for path, reason in dataset.bad_files]
         count = "1 bad file was" if len(files) == 1 else f"{len(files)} bad files were"
         yield Text("\n".join([f"{count} left out:", *files]), "yellow")
     else:
         yield Text("no bad files")
+
+
+def _invalid_depth(dataset: Dataset, split: str, found: Statistics) -> str:
+    """How many samples have depth of which nothing is valid; where that is all there is, how a unit is told."""
+    count = "1 depth file" if found.invalid_depth == 1 else f"{found.invalid_depth:,} depth files"
+    verb = "has" if found.invalid_depth == 1 else "have"
+    line = "{} of {} {} no pixel within {:g} to {:g} m".format(count, split, verb, *dataset.spec.depth_range)
+    if dataset.name == "folder" and not found.depth_pixels:
+        line += "; the files' unit is depth_scale in dataset.toml"
+    return line
 
 
 def _table(title: str, *columns: str) -> Table:

@@ -24,7 +24,8 @@ class Statistics:
         class_pixels: labelled pixels of each class.
         ignored_pixels: pixels with the ignore label, in samples that have a semseg label.
         missing_semseg: samples without any semseg label.
-        missing_depth: samples without any valid depth.
+        missing_depth: samples without any depth.
+        invalid_depth: samples whose depth is nowhere valid, such as metres that all lie outside the spec's range.
         depth_pixels: pixels with valid depth.
         depth_mean: of the valid depth, in metres; 0 if there is none.
         depth_std: of the valid depth, in metres.
@@ -38,6 +39,7 @@ class Statistics:
     ignored_pixels: int
     missing_semseg: int
     missing_depth: int
+    invalid_depth: int
     depth_pixels: int
     depth_mean: float
     depth_std: float
@@ -56,26 +58,28 @@ def measure_statistics(dataset: Dataset) -> Statistics:
     # Rounding must not lose depth that lies exactly on the ends of the range.
     outer = np.concatenate([[0], edges[1:-1], [np.inf]])
     labels, histogram = np.zeros(256, np.int64), np.zeros(HISTOGRAM_BINS, np.int64)
-    ignored = missing_semseg = missing_depth = count = 0
+    ignored = missing_semseg = missing_depth = invalid_depth = count = 0
     total = squares = 0.0
     sizes: collections.Counter[str] = collections.Counter()
 
-    def measure(index: int) -> tuple[np.ndarray, np.ndarray, float, float, str]:
+    def measure(index: int) -> tuple[np.ndarray, np.ndarray, bool, float, float, str]:
         sample = dataset[index]
         metres = dataset.metres(sample).astype(np.float64)
         metres = metres[metres > 0]
         size = "{}×{}".format(*sample["semseg"].shape)
         found = np.bincount(sample["semseg"].ravel(), minlength=256)
-        return found, np.histogram(metres, outer)[0], metres.sum(), np.square(metres).sum(), size
+        has_depth = bool(sample["depth_codes"].any())
+        return found, np.histogram(metres, outer)[0], has_depth, metres.sum(), np.square(metres).sum(), size
 
     indices = tqdm(range(len(dataset)), desc=f"Measuring {dataset.name} {dataset.split}", unit=" samples")
-    for found, depths, depth_sum, depth_squares, size in ordered_map(measure, indices, processes=False):
+    for found, depths, has_depth, depth_sum, depth_squares, size in ordered_map(measure, indices, processes=False):
         labelled = found.sum() > found[IGNORE_LABEL]
         labels += found
         ignored += int(found[IGNORE_LABEL]) * bool(labelled)
         histogram += depths
         missing_semseg += not labelled
-        missing_depth += not depths.any()
+        missing_depth += not has_depth
+        invalid_depth += has_depth and not depths.any()
         count += int(depths.sum())
         total, squares = total + depth_sum, squares + depth_squares
         sizes[size] += 1
@@ -86,6 +90,7 @@ def measure_statistics(dataset: Dataset) -> Statistics:
         ignored_pixels=ignored,
         missing_semseg=int(missing_semseg),
         missing_depth=int(missing_depth),
+        invalid_depth=int(invalid_depth),
         depth_pixels=count,
         depth_mean=float(mean),
         depth_std=float(np.sqrt(max(squares / max(count, 1) - mean**2, 0.0))),

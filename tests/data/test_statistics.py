@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from PIL import Image
 
 from mtl_keras import data
 
@@ -33,6 +34,20 @@ def test_a_split_without_labels_has_no_depth(prepared):
     statistics = data.measure_statistics(prepared["test"])
     assert (statistics.missing_semseg, statistics.missing_depth) == (2, 2)
     assert statistics.depth_pixels == 0 and statistics.depth_mean == 0
+
+
+def test_depth_that_is_out_of_range_is_not_missing(tmp_path):
+    images, depth = (tmp_path / "source" / "train" / kind for kind in ("images", "depth"))
+    for folder in (images, depth):
+        folder.mkdir(parents=True)
+    for name, code in (("none", None), ("empty", 0), ("near", 9), ("far", 700)):
+        Image.fromarray(np.zeros((8, 16, 3), np.uint8)).save(images / f"{name}.png")
+        if code is not None:
+            Image.fromarray(np.full((8, 16), code, np.uint16)).save(depth / f"{name}.png")
+    (tmp_path / "source" / "dataset.toml").write_text('classes = ["a"]\ndepth_range = [0.5, 65]')
+    dataset = data.load("folder", "train", data_dir=tmp_path / "source", prepared_dir=tmp_path / "prepared")
+    statistics = data.measure_statistics(dataset)
+    assert (statistics.missing_depth, statistics.invalid_depth, statistics.depth_pixels) == (2, 1, 8 * 16)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"samples": 3}', '{"of": "another version"}'])

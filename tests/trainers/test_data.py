@@ -142,6 +142,33 @@ def test_the_tables_show_what_was_measured(streets):
         assert len(bins) > 8 and sum(shares) == pytest.approx(100, abs=0.2)
 
 
+def test_depth_in_another_unit_than_a_folder_says_is_told_with_the_way_out(tmp_path):
+    """An image of each split has no depth, one is 20 m away, and one of train half a metre."""
+    for split, depths in (("train", (None, 20_000, 500)), ("val", (None, 20_000))):
+        for kind in ("images", "depth"):
+            (tmp_path / "source" / split / kind).mkdir(parents=True)
+        for index, depth in enumerate(depths):
+            folder = tmp_path / "source" / split
+            Image.fromarray(np.zeros((32, 64, 3), np.uint8)).save(folder / "images" / f"{index}.png")
+            if depth:
+                Image.fromarray(np.full((32, 64), depth, np.uint16)).save(folder / "depth" / f"{index}.png")
+    limits, way_out = "no pixel within 0.5 to 65 m", "; the files' unit is depth_scale in dataset.toml"
+    for unit, told in (
+        ("", [f"2 depth files of train have {limits}{way_out}", f"1 depth file of val has {limits}{way_out}"]),
+        ("depth_scale = 0.1", [f"1 depth file of train has {limits}", f"1 depth file of val has {limits}{way_out}"]),
+        ("depth_scale = 0.001", []),
+    ):
+        description = tmp_path / "source" / "dataset.toml"
+        description.write_text(f'classes = ["a"]\ndepth_range = [0.5, 65]\n{unit}')
+        datasets = data.load_splits("folder", data_dir=tmp_path / "source", prepared_dir=tmp_path / "prepared")
+        statistics = {split: data.measure_statistics(dataset) for split, dataset in datasets.items()}
+        console = Console(record=True, width=200, file=io.StringIO())
+        console.print(data_report.describe(datasets, statistics))
+        said = console.export_text()
+        assert rows(said)["without depth"] == ["1", "1"]
+        assert [line for line in said.splitlines() if "no pixel within" in line] == told
+
+
 def test_classes_of_long_names_are_told_apart(streets):
     statistics = data.measure_statistics(streets["val"])
     names = [f"construction--barrier--{name}" for name in streets["val"].spec.classes]
