@@ -5,7 +5,7 @@ import dataclasses
 import glob
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +55,9 @@ def find(arguments: Sequence[str]) -> tuple[list[Input], list[str]]:
     """The files that are meant.
 
     A folder means the images and videos in it and below, links to folders followed and what is hidden passed over;
-    any other file is taken as it is named.
+    any other file is taken as it is named. An input is called by its path below the folder that was given, or by its
+    file's name; where inputs of several folders would be called the same, all are called by their paths below the
+    folder that they have in common.
 
     Args:
         arguments: paths of files or folders, or globs.
@@ -63,7 +65,7 @@ def find(arguments: Sequence[str]) -> tuple[list[Input], list[str]]:
     Returns:
         The inputs, in order, each name once, and what could not be found, a line each. A link is an input of its own.
     """
-    found: dict[Path, Path] = {}
+    found: dict[Path, tuple[Path, Path]] = {}
     problems = []
     for argument in arguments:
         paths = [Path(argument)] if Path(argument).exists() else sorted(map(Path, glob.glob(argument, recursive=True)))
@@ -77,8 +79,9 @@ def find(arguments: Sequence[str]) -> tuple[list[Input], list[str]]:
                 if not files:
                     problems.append(f"{on_one_line(path)}: a folder without images ({', '.join(READABLE)}) or videos")
             for file, name in files:
-                found.setdefault(Path(os.path.realpath(file.parent), file.name), name)
-    return _named(found), problems
+                place = Path(os.path.abspath(file)), name
+                found.setdefault(Path(os.path.realpath(file.parent), file.name), place)
+    return _named(dict(zip(found, _names(found.values()), strict=True))), problems
 
 
 def count(inputs: Sequence[Input]) -> int | None:
@@ -96,6 +99,17 @@ def _within(folder: Path) -> tuple[list[tuple[Path, Path]], list[Path]]:
     files = [(file, name) for file, name in files if not is_hidden(str(name))]
     wanted = [(file, name) for file, name in files if name.suffix.lower() in READABLE + video.SUFFIXES]
     return wanted, [file for file, name in files if name.suffix.lower() in OTHER_PICTURES]
+
+
+def _names(found: Collection[tuple[Path, Path]]) -> list[Path]:
+    """What inputs are called, of where they lie and of their names below what was given."""
+    folders: dict[Path, set[Path]] = {}
+    for file, name in found:
+        folders.setdefault(name.with_suffix(""), set()).add(file.parent)
+    if all(len(same) == 1 for same in folders.values()):
+        return [name for _, name in found]
+    common = os.path.commonpath([file.parent for file, _ in found])
+    return [file.relative_to(common) for file, _ in found]
 
 
 def _named(found: dict[Path, Path]) -> list[Input]:

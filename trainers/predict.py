@@ -1,12 +1,15 @@
 """Predicts images and videos: `python -m trainers.predict RUN INPUT… --out DIR`.
 
 INPUT is a file, a folder, a glob or a video (PNG, JPEG; videos need PyAV, of requirements-extras.txt). Below --out
-there is a folder for each kind of output, with a file for each image:
+there is a folder for each kind of output, with a file for each image. It is called by the image's path below the folder
+that was given, or by its own name; where images of several folders would be called the same, all are called by their
+paths below the folder that they have in common.
 
 - `overlay/`: the image under the colours of its classes.
 - `semseg/`: class ids, a palette PNG of train ids.
 - `depth/`: a 16-bit PNG of metres × 256, as KITTI has it; the farthest it can hold is 255.996 m.
-- `depth8/`: an 8-bit PNG of inverse depth, as Miniscapes has it (4–300 m).
+- `depth8/`: an 8-bit PNG of inverse depth, as Miniscapes has it (4–300 m; what lies outside is clamped). Of a model
+  whose depth range goes beyond these, it is written only where `--only=depth8` asks for it.
 - `picture/`: image, classes with a legend and depth with a bar in metres, side by side.
 
 Of a video `drive.mov`, the overlay is a video too: `overlay/drive.mp4` (H.264, without sound), upright, at the source's
@@ -32,6 +35,8 @@ from rich.progress import track
 
 import zoo
 from mtl_keras import prediction_files, viz
+from mtl_keras.data import DataSpec
+from mtl_keras.data.depth_encoding import INVERSE_DEPTH_RANGE
 from mtl_keras.data.images import BadFile
 from mtl_keras.errors import UserError
 from mtl_keras.inference import Options, Prediction, predict_batch
@@ -44,15 +49,28 @@ FLAGS = flags.FLAGS
 KINDS = ("overlay", "semseg", "depth", "depth8", "picture")
 
 flags.DEFINE_string("out", None, "folder to write to")
-flags.DEFINE_multi_string("only", [], f"write these kinds of output only, of {','.join(KINDS)}")
+flags.DEFINE_multi_string(
+    "only",
+    [],
+    f"write these kinds of output only, of {','.join(KINDS)}; all by default, but depth8 only for a model whose "
+    "depth range lies within {:g}–{:g} m".format(*INVERSE_DEPTH_RANGE),
+)
 prediction_flags.define()
 
 
 @dataclasses.dataclass
 class Progress:
-    """What was done so far: predicted images, the seconds that the network took for them, and what failed."""
+    """What was done so far.
+
+    Args:
+        images: how many were predicted and written.
+        timed: how many the network was timed with: not those of the first batch of each shape, for which it compiles.
+        seconds: what the network took for these.
+        failures: a line for each thing that failed.
+    """
 
     images: int = 0
+    timed: int = 0
     seconds: float = 0.0
     failures: list[str] = dataclasses.field(default_factory=list)
 
@@ -67,13 +85,13 @@ def main(arguments: list[str]) -> int | None:
         raise UserError("give a run and something to predict: `python -m trainers.predict RUN INPUT… --out DIR`")
     if not FLAGS.out:
         raise UserError("out: no folder to write to; add --out=DIR")
-    options, out, kinds = prediction_flags.options(), writable(Path(FLAGS.out)), _kinds()
+    options, out, asked = prediction_flags.options(), writable(Path(FLAGS.out)), _asked()
 
     found, problems = inputs.find(arguments[1:])
     if not found:
         raise UserError("; ".join(problems))
-    writer = Writer(out, kinds, found)
     model = zoo.load(arguments[0])
+    writer = Writer(out, asked or usual_kinds(model.spec), found)
     console = cli.console()
     progress, started = Progress(failures=problems), time.monotonic()
     frames = track(
@@ -89,12 +107,18 @@ def main(arguments: list[str]) -> int | None:
     return _summary(console, progress, out, time.monotonic() - started)
 
 
-def _kinds() -> tuple[str, ...]:
-    """Which kinds of output the flag names, in one list or several; all where it names none."""
+def _asked() -> tuple[str, ...]:
+    """Which kinds of output the flag names, in one list or several."""
     asked = [kind.strip() for given in FLAGS.only for kind in given.split(",")]
     if unknown := [kind for kind in asked if kind not in KINDS]:
         raise UserError(f"only: '{unknown[0]}' is unknown; use one or more of {', '.join(KINDS)}")
-    return tuple(dict.fromkeys(asked)) or KINDS
+    return tuple(dict.fromkeys(asked))
+
+
+def usual_kinds(spec: DataSpec) -> tuple[str, ...]:
+    """Which kinds of output are written where none is asked for: those that can hold a model's depth."""
+    (nearest, farthest), (least, greatest) = INVERSE_DEPTH_RANGE, spec.depth_range
+    return tuple(kind for kind in KINDS if kind != "depth8" or nearest <= least and greatest <= farthest)
 
 
 def read(items: Iterable[Input], progress: Progress) -> Iterator[tuple[str, Any]]:
@@ -110,11 +134,16 @@ def predictions(
     model: MultiTaskModel, frames: Iterator[tuple[str, Any]], options: Options, progress: Progress
 ) -> Iterator[tuple[str, Any, Prediction]]:
     """Names, images and predictions; neighbours of one size go through the network together."""
+    seen = set()
     for _, same_size in itertools.groupby(frames, key=lambda frame: frame[1].shape):
         while batch := list(itertools.islice(same_size, options.batch_size)):
+            images = np.stack([image for _, image in batch])
             started = time.monotonic()
-            predicted = predict_batch(model, np.stack([image for _, image in batch]), options)
-            progress.seconds += time.monotonic() - started
+            predicted = predict_batch(model, images, options)
+            if images.shape in seen:
+                progress.seconds += time.monotonic() - started
+                progress.timed += len(batch)
+            seen.add(images.shape)
             for (name, image), prediction in zip(batch, predicted, strict=True):
                 yield name, image, prediction
 
@@ -197,10 +226,11 @@ class Writer(contextlib.AbstractContextManager):
 def _summary(console: Any, progress: Progress, out: Path, seconds: float) -> int | None:
     if progress.images:
         noun = "image" if progress.images == 1 else "images"
-        console.print(
-            f"{progress.images} {noun} in {out}: {progress.images / max(seconds, 1e-9):.2f} a second with reading and "
-            f"writing, {progress.images / max(progress.seconds, 1e-9):.2f} through the network"
-        )
+        rate = f"{progress.images / max(seconds, 1e-9):.2f} a second with reading and writing"
+        if progress.timed:
+            network = f"{progress.timed / max(progress.seconds, 1e-9):.2f} through the network"
+            rate += f", {network} after the first batch of each size"
+        console.print(f"{progress.images} {noun} in {out}: {rate}")
     if not progress.failures:
         return None
     return cli.failed(progress.failures, "predicted", any_done=progress.images > 0)
