@@ -51,6 +51,17 @@ def test_its_python_runs_and_gives_classes_and_metres(place, monkeypatch):
         assert prediction.depth.min() >= 4 and prediction.depth.max() <= 300
 
 
+def test_networks_of_ones_own_are_trained_saved_and_loaded_as_their_page_shows(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    for example in blocks(ROOT / "docs" / "own_networks.md", "python"):
+        exec(compile(example, "own_networks.md", "exec"), names)
+        channels = {name: output.shape[-1] for name, output in names["model"].output.items()}
+        assert channels == {"semseg": 3, "depth": 1}
+    assert len(names["history"]["silog"]) == 2 and np.isfinite(names["history"]["loss"]).all()
+    assert names["prediction"].depth.shape == (64, 96) and names["prediction"].depth.min() >= 0.5
+
+
 def commands() -> list[tuple[str, str]]:
     """Every command of the project that a page shows, as its name and the rest of its line."""
     shown = []
