@@ -23,6 +23,8 @@ def check_labels(labels: Any, predictions: Mapping[str, Any]) -> None:
     for task in TASKS:
         if labels.get(task) is None:
             raise ValueError(f"labels: {task!r} is missing; give {LABELS}, that value everywhere where there is none")
+        if getattr(labels[task].shape, "rank", 0) is None:
+            raise ValueError(f"labels: {task!r} had another number of axes before; give {LABELS}, in every call")
         shape, size = tuple(labels[task].shape), tuple(predictions[task].shape[1:3])
         sides = zip(shape[1:3], size, strict=False)
         fits = len(shape) in (3, 4) and shape[3:] in ((), (1,), (None,))

@@ -1,5 +1,7 @@
 """The losses against NumPy in float64, and with labels and predictions of the worst kind."""
 
+import types
+
 import keras
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from keras import layers
 
 from mtl_keras import DepthLoss, MeanIoU, SegmentationLoss, SILogRMSE
 from mtl_keras.data.spec import IGNORE_LABEL
+from mtl_keras.losses import check_labels
 from tests import harness
 
 
@@ -184,3 +187,11 @@ def test_predictions_are_not_spread_over_labels():
     for task, loss in (("semseg", SegmentationLoss()), ("depth", DepthLoss())):
         with pytest.raises(ValueError, match=rf"{task}_loss: labels \(3, .* and predictions \(1, .* differ in shape"):
             loss(labels[task], predictions[task][:1])
+
+
+def test_labels_whose_axes_tensorflow_has_lost_are_told():
+    """It compiles once more for two numbers of axes, and then knows neither."""
+    tf = pytest.importorskip("tensorflow")
+    labels = dict.fromkeys(("semseg", "depth"), types.SimpleNamespace(shape=tf.TensorShape(None)))
+    with pytest.raises(ValueError, match="labels: 'semseg' had another number of axes before; give .*, in every call"):
+        check_labels(labels, {})

@@ -80,7 +80,10 @@ def _from_checkpoint(path: Path) -> MultiTaskModel:
             raise ValueError(f"'{next(iter(facts['architecture']))}' is no part of an architecture")
         model = build(**architecture, spec=DataSpec.from_dict(facts["spec"]))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: does not describe a model ({first_line(error)}); get it again") from None
+        raise UserError(
+            f"{path}: does not describe a model ({first_line(error)}); get it again, or put a topology of your own "
+            "back into zoo/"
+        ) from None
     assign_weights(model, weights)
     return model
 
