@@ -42,6 +42,9 @@ DEFAULT_RECIPE = "report"
 def main(arguments: list[str]) -> int:
     if len(arguments) != 1:
         raise UserError(f"study: give one, {', '.join(studies())} or a .toml file")
+    for name in ("cpus_per_run", "gpus_per_run"):
+        if FLAGS.on == "local" and FLAGS[name].present:
+            raise UserError(f"{name}: is for Ray; add --on=ray, or leave it out")
     given = cli.given_flags(RunConfig)
     recipe = given.pop("recipe", DEFAULT_RECIPE)
     if recipe not in RECIPES:

@@ -329,10 +329,17 @@ def test_a_study_that_is_killed_in_the_middle_completes_with_no_run_done_twice(c
     assert json.loads((runs / "studies" / "miniature" / "report" / "study.json").read_text())["failures"] == {}
 
 
-def test_the_command_tells_what_is_wrong_in_one_line(command):
-    _, errors = (process := command("study", "optimiser")).communicate(timeout=240)
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("optimiser",), "study: 'optimiser' is unknown; use one of optimizer"),
+        (("decoder", "--gpus_per_run=1"), "gpus_per_run: is for Ray; add --on=ray, or leave it out"),
+    ],
+)
+def test_the_command_tells_what_is_wrong_in_one_line(command, arguments, message):
+    _, errors = (process := command("study", *arguments)).communicate(timeout=240)
     assert process.returncode == 2
-    assert errors.strip().splitlines()[-1].startswith("error: study: 'optimiser' is unknown; use one of optimizer")
+    assert errors.strip().splitlines()[-1].startswith(f"error: {message}")
     assert "Traceback" not in errors
 
 
