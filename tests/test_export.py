@@ -1,16 +1,18 @@
 """Exports against the model's own predictions under another backend, with nothing but their runtimes."""
 
+import json
 import os
 import subprocess
 import sys
 import textwrap
+import zipfile
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
-from mtl_keras import UserError
+from mtl_keras import DataSpec, UserError
 from mtl_keras.data.images import encode_jpeg
 from mtl_keras.exporting import Agreement, ExportOptions, check, write
 from mtl_keras.inference import Options, decode_image, predict_batch
@@ -168,6 +170,35 @@ def test_onnx_says_what_its_dimensions_are(exported):
     free = ["batch", "height", "width"]
     assert shapes == {"image": [*free, 3], "semseg": [*free, 19], "depth": [*free, 1]}
     assert graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
+
+
+def facts_of(kind: str, path: Path) -> str | bytes:
+    """What an export says of its dataset, read as docs/serving.md says."""
+    if kind == "onnx":
+        import onnxruntime
+
+        return onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map["spec"]
+    if kind == "openvino":
+        # It forks as it is imported, which JAX does not like.
+        program = "import openvino, sys; print(openvino.Core().read_model(sys.argv[1]).get_rt_info(['spec']).value)"
+        command = [sys.executable, "-c", program, str(path)]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return zipfile.ZipFile(path).read("spec.json") if kind == "litert" else (path / "assets/spec.json").read_text()
+
+
+@pytest.mark.parametrize("kind", FREE)
+def test_an_export_says_what_its_ids_mean(model, exported, kind):
+    if not _installed(kind):
+        pytest.skip(f"{RUNTIMES[kind]} is not installed")
+    assert DataSpec.from_dict(json.loads(facts_of(kind, exported[0] / FILES[kind]))) == model.spec
+
+
+@pytest.mark.parametrize("name", LOWER_PRECISIONS)
+def test_an_export_of_lower_precision_says_it_too(model, lowered, name):
+    kind = name.partition("-")[0]
+    if not _installed(kind):
+        pytest.skip(f"{RUNTIMES[kind]} is not installed")
+    assert DataSpec.from_dict(json.loads(facts_of(kind, lowered / name))) == model.spec
 
 
 def test_an_export_of_another_model_does_not_pass(model, exported):

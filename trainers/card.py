@@ -37,6 +37,9 @@ def write(
         f"An image of 256×256 takes {multiply_adds(model) / 1e9:.2f} G multiply-adds; predictions are class ids and "
         "metres for every pixel.",
         "",
+        f"Classes by id: {', '.join(f'{index} {name}' for index, name in enumerate(model.spec.classes))}. "
+        "Depth: {:g}–{:g} m.".format(*model.spec.depth_range),
+        "",
         f"| validation | {' | '.join(columns)} |",
         f"|---|{'---|' * len(columns)}",
         *(_row(name, columns) for name in _METRICS),

@@ -11,6 +11,10 @@
 The batch is always free. All but the last take `image`, (batch, height, width, 3) uint8, pad to the output stride
 within the graph and crop back, and give `semseg`, (batch, height, width, classes) logits, and `depth`, (batch, height,
 width, 1) metres. Their graphs are made by TensorFlow, whatever backend a model was trained with.
+
+What the ids and metres mean, the model's `DataSpec` with its classes, palette and range of depth, lies in each as JSON:
+a SavedModel's `assets/spec.json`, the entry `spec` of ONNX' metadata and OpenVINO's `rt_info`, and the file `spec.json`
+of the zip archive that a `.tflite` file is too.
 """
 
 from mtl_keras.exporting.check import Agreement as Agreement

@@ -2,8 +2,10 @@
 
 import contextlib
 import importlib
+import json
 import os
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -81,7 +83,16 @@ def _saved_model(model: MultiTaskModel, path: Path, options: ExportOptions, samp
     if options.encoded:
         module.serve_encoded = _encoded(tf, serve, options)
         signatures["serving_bytes"] = module.serve_encoded.get_concrete_function()
-    tf.saved_model.save(module, str(path), signatures=signatures)
+    with tempfile.TemporaryDirectory() as scratch:
+        facts = Path(scratch) / "spec.json"
+        facts.write_text(_facts(model), encoding="utf-8")
+        module.facts = tf.saved_model.Asset(str(facts))
+        tf.saved_model.save(module, str(path), signatures=signatures)
+
+
+def _facts(model: MultiTaskModel) -> str:
+    """What an export's ids and metres mean: the model's `DataSpec` as JSON."""
+    return json.dumps(model.spec.to_dict())
 
 
 def _module(model: MultiTaskModel, options: ExportOptions) -> tuple[Any, Any]:
@@ -128,6 +139,7 @@ def _onnx(model: MultiTaskModel, path: Path, options: ExportOptions, samples: Se
     onnx.checker.check_model(proto)
     if options.precision == "float16":
         proto = package("onnxruntime.transformers.float16").convert_float_to_float16(proto, keep_io_types=True)
+    onnx.helper.set_model_props(proto, {"spec": _facts(model)})
     onnx.save(proto, str(path))
     if options.precision == "int8":
         _quantize_onnx(path, samples)
@@ -195,6 +207,9 @@ def _litert(model: MultiTaskModel, path: Path, options: ExportOptions, samples: 
             converter.representative_dataset = lambda: ({"image": image[None]} for image in samples)
         content = converter.convert()
     path.write_bytes(content)
+    # TensorFlow Lite's documented place for such files: a zip archive behind the graph, which readers of it pass over.
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(zipfile.ZipInfo("spec.json"), _facts(model))
 
 
 @contextlib.contextmanager
@@ -216,6 +231,7 @@ def _openvino(model: MultiTaskModel, path: Path, options: ExportOptions, samples
     with tempfile.TemporaryDirectory() as scratch:
         tf.saved_model.save(module, scratch, signatures={"serving_default": serve.get_concrete_function()})
         converted = openvino.convert_model(scratch)
+        converted.set_rt_info(_facts(model), ["spec"])
         openvino.save_model(converted, str(path), compress_to_fp16=options.precision == "float16")
 
 

@@ -88,6 +88,11 @@ def test_the_card_tells_the_hub_what_it_is_and_nothing_of_this_machine(run, tmp_
     assert f'zoo.load("runs/{run.path.name}")' in pushed and '"encoder": "resnet18"' in pushed
 
 
+def test_the_card_says_what_the_ids_mean_and_how_far_depth_reaches(run):
+    said = run.card.read_text()
+    assert "Classes by id: 0 road, 1 sidewalk, 2 building," in said and ", 18 bicycle. Depth: 4–300 m." in said
+
+
 def test_what_is_no_run_leaves_nothing(tmp_path):
     hub = Hub(tmp_path / "hub")
     hub.create_repo("someone/else", private=False, exist_ok=True)
