@@ -1,6 +1,7 @@
 """From a study to the configurations of its runs."""
 
 import dataclasses
+import difflib
 import hashlib
 import json
 from collections.abc import Mapping
@@ -25,6 +26,8 @@ INCIDENTAL = (
     "baseline",
     "profile",
 )
+# What the command that runs a study gives its runs.
+_COMMANDS_OWN = {"name", "recipe", "runs_dir", "seed"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,19 +73,14 @@ def plan(study: Study, recipe: str, given: Mapping[str, Any], seeds: int) -> lis
     for run in runs:
         other = seen.setdefault(identity(run.config), run.variant)
         if other != run.variant:
-            raise UserError(f"{study.name}: '{other}' and '{run.variant}' have the same settings; make them differ")
+            raise UserError(f"{study.path}: '{other}' and '{run.variant}' have the same settings; make them differ")
     return [dataclasses.replace(run, config=_named(study, run)) for run in runs]
 
 
 def configuration(study: Study, variant: Variant, recipe: str, given: Mapping[str, Any]) -> RunConfig:
     """A variant's configuration; raises `UserError` for a setting that a run does not have or that does not fit."""
-    settings = study.settings(variant)
-    fields = {field.name for field in dataclasses.fields(RunConfig)}
-    if unknown := sorted({*settings, *variant.scale, *_shown(study)} - fields):
-        raise UserError(f"{study.name}: '{unknown[0]}' of run '{variant.name}' is no setting of a run; remove it")
-    if own := sorted({*settings, *variant.scale} & {"name", "recipe", "runs_dir", "seed"}):
-        raise UserError(f"{study.name}: '{own[0]}' of run '{variant.name}' is not a study's to set; remove it")
-    given = dict(given)
+    _check_settings(study, variant)
+    settings, given = study.settings(variant), dict(given)
     if "pretrained" in settings and settings["pretrained"] is None:
         given.pop("pretrained", None)
     try:
@@ -91,7 +89,28 @@ def configuration(study: Study, variant: Variant, recipe: str, given: Mapping[st
         _check_names(config)
         return dataclasses.replace(config, **scaled)
     except UserError as error:
-        raise UserError(f"{study.name}: run '{variant.name}': {error}") from None
+        # It begins with the setting's name.
+        name = str(error).partition(":")[0]
+        in_base = name in study.base and name not in {*variant.settings, *variant.scale, *given}
+        place = "[base]" if in_base else f"run '{variant.name}'"
+        raise UserError(f"{study.path}: {place}: {error}") from None
+
+
+def _check_settings(study: Study, variant: Variant) -> None:
+    """Refuses what a run does not have or a study may not set, with the place in its file."""
+    fields = [field.name for field in dataclasses.fields(RunConfig)]
+    run = f"run '{variant.name}'"
+    for place, names, known in (
+        ("columns", set(study.columns.values()), [*fields, "title"]),
+        ("[base]", set(study.base), fields),
+        (run, {*variant.settings, *variant.scale}, fields),
+    ):
+        if unknown := sorted(names - set(known)):
+            near = difflib.get_close_matches(unknown[0], set(known) - _COMMANDS_OWN, n=1)
+            mend = f"use '{near[0]}'" if near else "remove it, or use one of those that --help lists"
+            raise UserError(f"{study.path}: '{on_one_line(unknown[0])}' of {place} is no setting of a run; {mend}")
+        if place != "columns" and (own := sorted(names & _COMMANDS_OWN)):
+            raise UserError(f"{study.path}: '{own[0]}' of {place} is not a study's to set; remove it")
 
 
 def _check_names(config: RunConfig) -> None:
@@ -125,10 +144,6 @@ def _as_float(value: Any) -> Any:
 
 def _named(study: Study, run: PlannedRun) -> RunConfig:
     return dataclasses.replace(run.config, name=f"{study.name}.{run.label}")
-
-
-def _shown(study: Study) -> set[str]:
-    return set(study.columns.values()) - {"title"}
 
 
 def _scaled(config: RunConfig, name: str, by: float) -> int | float:
