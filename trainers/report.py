@@ -5,14 +5,25 @@ Where there are no runs the copies that lie there are used, so that anybody can 
 Without --out, that is `<runs_dir>/report` where studies were run, and else `docs/studies`, the project's own.
 """
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
 
 from mtl_keras.errors import UserError
 from trainers import cli
+from trainers.config import RunConfig
 from trainers.reporting import study_page
-from trainers.reporting.results import METRICS, StudyResults, collect, default_out, find_ledger, read_copies
+from trainers.reporting.results import (
+    METRICS,
+    PROJECTS_OWN,
+    StudyResults,
+    collect,
+    default_out,
+    find_ledger,
+    read_copies,
+)
 from trainers.reporting.statistics import pooled_noise
 from trainers.scheduling.ledger import LEDGER, Ledger
 from zoo.study import Study, read_ladders, read_study, studies
@@ -20,7 +31,7 @@ from zoo.study import Study, read_ladders, read_study, studies
 FLAGS = flags.FLAGS
 
 flags.DEFINE_string("out", None, "folder of the pages, the figures and the copies of the runs; see above")
-flags.DEFINE_string("runs_dir", "runs", "where the runs are")
+flags.DEFINE_string("runs_dir", RunConfig.runs_dir, "where the runs are")
 flags.DEFINE_string("recipe", None, "which recipe's runs, where a study was run with several")
 
 
@@ -45,11 +56,34 @@ def main(arguments: list[str]) -> None:
     for recipe in dict.fromkeys(one.recipe for one in everything):
         alike = [one for one in everything if one.recipe == recipe]
         noises[recipe] = {metric: pooled_noise(alike, metric) for metric in METRICS}
+    # The project's own pages, and those of copies of its runs, name no place of this machine.
+    is_projects = out.resolve() == Path(PROJECTS_OWN).resolve()
+    shown = [one.study for one in everything]
+    here = [] if is_projects else [study.name for study in shown if is_file(study) or was_run(study, runs_dir)]
     for result in results:
-        for path in study_page.write_study(result, noises[result.recipe], out):
+        where = FLAGS.runs_dir if result.study.name in here else RunConfig.runs_dir
+        for path in study_page.write_study(result, noises[result.recipe], out, where):
             print(path)
-    for path in study_page.write_overview(everything, read_ladders(), noises, out):
+    again = command(shown, out) if here else study_page.REPORT
+    for path in study_page.write_overview(everything, read_ladders(), noises, out, again):
         print(path)
+
+
+def is_file(study: Study) -> bool:
+    """Whether a study is one's own, and not one of the library's."""
+    return study.path != study.name
+
+
+def command(shown: Sequence[Study], out: Path) -> str:
+    """The command that makes the pages of these studies again, whether their runs are still there or copies alone."""
+    parts = [study.path for study in shown] if any(map(is_file, shown)) else []
+    if FLAGS.runs_dir != RunConfig.runs_dir:
+        parts.append(f"--runs_dir={FLAGS.runs_dir}")
+    if out != default_out(Path(FLAGS.runs_dir)):
+        parts.append(f"--out={out}")
+    if FLAGS.recipe:
+        parts.append(f"--recipe={FLAGS.recipe}")
+    return " ".join([study_page.REPORT, *map(shlex.quote, parts)])
 
 
 def own_studies(runs_dir: Path) -> list[str]:
@@ -64,9 +98,14 @@ def own_studies(runs_dir: Path) -> list[str]:
 
 def is_there(study: Study, runs_dir: Path, copies: StudyResults | None, recipe: str | None) -> bool:
     """Whether anything is known of a study's runs, with a recipe or with any."""
-    if any((runs_dir / "studies" / study.name).glob(f"{recipe or '*'}/{LEDGER}")):
+    if was_run(study, runs_dir, recipe):
         return True
     return copies is not None and recipe in (None, copies.recipe)
+
+
+def was_run(study: Study, runs_dir: Path, recipe: str | None = None) -> bool:
+    """Whether a study's runs are in a place, those with a recipe or with any."""
+    return any((runs_dir / "studies" / study.name).glob(f"{recipe or '*'}/{LEDGER}"))
 
 
 def read_there(study: Study, out: Path) -> StudyResults | None:

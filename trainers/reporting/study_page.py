@@ -1,13 +1,14 @@
 """The page of one study, and the page that stands above all of them."""
 
 import dataclasses
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mtl_keras.errors import UserError
 from trainers.config import RunConfig, flag_text
 from trainers.reporting import figures, pages, tables
-from trainers.reporting.results import METRICS, PROJECTS_OWN, StudyResults
+from trainers.reporting.results import METRICS, PROJECTS_OWN, Result, StudyResults
 from trainers.reporting.statistics import Noise, Verdict, compared_metric, judge, spread
 from trainers.scheduling.listing import MARK
 from trainers.scheduling.plan import INCIDENTAL, configuration
@@ -15,6 +16,8 @@ from trainers.scheduling.view import duration
 from zoo.recipes import RECIPES
 from zoo.study import Rung, Study
 
+# What makes the project's own pages.
+REPORT = "python -m trainers.report"
 _HOME = Path(__file__).parents[2]
 # Which settings tell a reader how large a study was, and how they are called.
 _SCALE = {
@@ -30,8 +33,10 @@ _SCALE = {
 }
 
 
-def write_study(results: StudyResults, noise: Mapping[str, Noise | None], out: Path) -> list[Path]:
-    """Writes a study's page and figures into `<out>/<study>/`, and returns the paths."""
+def write_study(
+    results: StudyResults, noise: Mapping[str, Noise | None], out: Path, runs_dir: str = RunConfig.runs_dir
+) -> list[Path]:
+    """Writes a study's page and figures into `<out>/<study>/`, and returns the paths; the runs lie in `runs_dir`."""
     study = results.study
     folder = out / study.name
     parts: list[pages.Part] = [pages.paragraph(study.question + (f" ({study.report})" if study.report else ""))]
@@ -52,7 +57,7 @@ def write_study(results: StudyResults, noise: Mapping[str, Noise | None], out: P
         parts += [pages.heading("Does the ordering hold?"), pages.table(tables.verdict_table(results, verdicts))]
         parts.append(pages.paragraph(tables.noise_text(noise["difference"], results.recipe)))
     parts += [pages.heading("Runs"), pages.paragraph(_scale(results)), pages.table(tables.runs_table(results))]
-    parts += [pages.heading("Run it again"), pages.command(command(results))]
+    parts += [pages.heading("Run it again"), pages.command(command(results, runs_dir))]
     return [*pages.write_pages(folder, study.title, parts), *written]
 
 
@@ -61,6 +66,7 @@ def write_overview(
     ladders: Mapping[str, Sequence[Rung]],
     noises: Mapping[str, Mapping[str, Noise | None]],
     out: Path,
+    again: str = REPORT,
 ) -> list[Path]:
     """Writes the page above all studies, with the ladders across them, and returns the paths.
 
@@ -69,6 +75,7 @@ def write_overview(
         ladders: rungs by the ladder's title; those run with another recipe than its first are left out.
         noises: each recipe's noise of seeds, by metric.
         out: the folder.
+        again: the command that makes the pages again.
     """
     parts: list[pages.Part] = []
     written: list[Path] = []
@@ -91,7 +98,7 @@ def write_overview(
         parts += [pages.paragraph(tables.noise_text(noise["difference"], recipe)) for recipe, noise in noises.items()]
     links = [(results.study.title, results.study.name, _outcome(results, noises[results.recipe])) for results in shown]
     parts += [pages.heading("Studies"), pages.links(links)]
-    parts += [pages.heading("Make these pages again"), pages.command("python -m trainers.report")]
+    parts += [pages.heading("Make these pages again"), pages.command(again)]
     return [*pages.write_pages(out, "Studies", parts), *written]
 
 
@@ -100,13 +107,13 @@ def judge_all(results: StudyResults, noise: Mapping[str, Noise | None]) -> list[
     return [judge(expected, results, noise[compared_metric(expected.metric)]) for expected in results.study.expected]
 
 
-def command(results: StudyResults) -> str:
+def command(results: StudyResults, runs_dir: str = RunConfig.runs_dir) -> str:
     """The command that runs a study again, behind the one that makes the project's own pretrained encoder.
 
-    Flags stand for what the study's recipe would make otherwise.
+    Flags stand for what the study's recipe would make otherwise, and for where its runs lie.
     """
     seeds = {result.facts.seed for result in results.results}
-    parts = ["python -m trainers.study", results.study.path, f"--recipe={results.recipe}"]
+    parts = ["python -m trainers.study", shlex.quote(results.study.path), f"--recipe={results.recipe}"]
     if len(seeds) > 1:
         parts.append(f"--seeds={len(seeds)}")
     flags = _flags(results.study, results)
@@ -116,9 +123,17 @@ def command(results: StudyResults) -> str:
         before = f"python -m trainers.fit --config={pretraining}  # names its folder, the RUN below\n"
         flags["pretrained"] = "runs/RUN"
     parts += [f"--{name}={flag_text(value)}" for name, value in flags.items()]
-    if results.results[0].config.dataset.partition("/")[0] != "streets":
+    if runs_dir != RunConfig.runs_dir:
+        parts.append(shlex.quote(f"--runs_dir={runs_dir}"))
+    if any(_lacks_data(results.study, result) for result in results.results):
         parts.append("--data_dir=DIR")
     return before + " ".join(parts)
+
+
+def _lacks_data(study: Study, result: Result) -> bool:
+    """Whether a run reads files that its study does not name."""
+    settings = study.settings(study.variant(result.facts.variant))
+    return result.config.dataset.partition("/")[0] != "streets" and not settings.get("data_dir")
 
 
 def _flags(study: Study, results: StudyResults) -> dict[str, object]:
