@@ -16,7 +16,7 @@ from benchmarks import fuzz
 from mtl_keras.data.depth_encoding import decode_depth, encode_inverse_depth
 from mtl_keras.data.images import BadFile
 from mtl_keras.errors import UserError, on_one_line
-from trainers.cli import _ListParser, _ListSerializer
+from trainers.cli import _ListParser
 from trainers.config import RunConfig, from_settings, read_config
 
 JSON = st.recursive(
@@ -101,7 +101,7 @@ def test_a_setting_fits_or_is_named(name, value):
 @given(st.lists(st.integers(-(10**6), 10**6), min_size=1, max_size=5))
 def test_a_list_flag_reads_what_it_writes(values):
     parser = _ListParser(flags.IntegerParser())
-    text = _ListSerializer().serialize(values)
+    text = flags.ListSerializer(",").serialize(values)
     assert parser.parse(text) == values == parser.parse(f"({text.replace(',', ', ')})")
 
 
