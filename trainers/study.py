@@ -9,6 +9,7 @@ study scales, such as the epochs of larger batches, it scales from the flag's va
 """
 
 import dataclasses
+import shlex
 from pathlib import Path
 
 from absl import flags
@@ -90,8 +91,8 @@ def _next_step(status: int, study: str, runs_dir: str) -> str:
         return "start the same command again to go on"
     if status:
         return "mend what failed and start the same command again; finished runs stay as they are"
-    where = "" if runs_dir == RunConfig.runs_dir else f" --runs_dir={runs_dir}"
-    return f"tables and figures: python -m trainers.report {study}{where}"
+    where = [] if runs_dir == RunConfig.runs_dir else [f"--runs_dir={runs_dir}"]
+    return f"tables and figures: python -m trainers.report {shlex.join([study, *where])}"
 
 
 if __name__ == "__main__":
