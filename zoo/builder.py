@@ -3,7 +3,7 @@
 import importlib
 import numbers
 import pkgutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import keras
 
@@ -20,7 +20,10 @@ from zoo.preset import PRESETS
 ARCHITECTURE = ("arch", "encoder", "dilation", "aspp", "skip", "aspp_rates")
 
 
-def topologies() -> dict[str, Callable]:
+Topology = Callable[[Features, Heads], Mapping[str, keras.KerasTensor]]
+
+
+def topologies() -> dict[str, Topology]:
     """The topologies by name: every module of the zoo that has a function of its own name is one."""
     found = {}
     for module in pkgutil.iter_modules(zoo.__path__):
@@ -31,7 +34,7 @@ def topologies() -> dict[str, Callable]:
 
 
 def build(
-    arch: str,
+    arch: str | Topology,
     *,
     encoder: str = "resnet34",
     dilation: Sequence[bool] = (False, False, True),
@@ -52,7 +55,8 @@ def build(
     ```
 
     Args:
-        arch: "joint", "branched" or "distillation".
+        arch: "joint", "branched" or "distillation", or a topology of your own: a function from an encoder's `Features`
+            and a model's `Heads` (`zoo.heads`) to a dict of outputs.
         encoder: "resnet18", "resnet34", "resnet50" or "resnet101".
         dilation: for the encoder's layer2, layer3 and layer4, whether dilation replaces the stride. None of them gives
             output stride 32, the last 16, the last two 8; height and width must be multiples of it.
@@ -74,11 +78,7 @@ def build(
             "image_data_format: channels_first cannot be built; call "
             'keras.config.set_image_data_format("channels_last") before'
         )
-    functions = topologies()
-    if arch not in functions:
-        if arch in PRESETS:
-            raise UserError(f"arch: '{arch}' is a preset; give what it is made of: {PRESETS[arch].call}")
-        raise UserError(f"arch: '{arch}' is unknown; use one of {', '.join(functions)}")
+    arch, topology = _topology(arch)
     dilation = checked_dilation(dilation)
     spec = checked_spec(num_classes, spec, MINISCAPES)
     if not isinstance(aspp_rates, Iterable):
@@ -89,12 +89,24 @@ def build(
     image = keras.Input((None, None, 3), dtype="float32", name="image")
     x = PixelNormalization(PIXEL_MEAN, PIXEL_STD, stride, name="normalization")(image)
     x = resnet(x, variant=encoder, dilation=dilation, name="encoder")
-    outputs = functions[arch](Features(x["layer4"], x["layer1"], stride // 4), heads)
+    outputs = topology(Features(x["layer4"], x["layer1"], stride // 4), heads)
     architecture = dict(zip(ARCHITECTURE, (arch, encoder, dilation, aspp, skip, heads.aspp_rates), strict=True))
     model = MultiTaskModel(image, outputs, name=name or arch, spec=spec, architecture=architecture)
     if weights is not None:
         load_weights(model.get_layer("encoder"), read_weights(weights, encoder))
     return model
+
+
+def _topology(arch: str | Topology) -> tuple[str, Topology]:
+    """A topology's name and its function."""
+    if callable(arch):
+        return getattr(arch, "__name__", type(arch).__name__).strip("<>"), arch
+    functions = topologies()
+    if arch in PRESETS:
+        raise UserError(f"arch: '{arch}' is a preset; give what it is made of: {PRESETS[arch].call}")
+    if arch not in functions:
+        raise UserError(f"arch: '{arch}' is unknown; use one of {', '.join(functions)}")
+    return arch, functions[arch]
 
 
 def checked_spec(num_classes: int | None, spec: DataSpec | None, default: DataSpec) -> DataSpec:

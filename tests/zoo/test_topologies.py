@@ -6,6 +6,7 @@ import pytest
 
 import zoo
 from mtl_keras import UserError
+from mtl_keras.cost import count_parameters
 from mtl_keras.data.spec import MINISCAPES, numbered_classes
 from tests import harness
 
@@ -95,3 +96,17 @@ def test_a_preset_without_weights_says_how_to_build_it():
     call = r"zoo.build\(arch='branched', encoder='resnet34'\)"
     with pytest.raises(UserError, match=f"preset 'branched_resnet34': no weights .*, or build it untrained: {call}"):
         zoo.load("branched_resnet34")
+
+
+def test_a_topology_of_ones_own_is_a_function(tmp_path):
+    def mine(features, heads):
+        semseg, depth = heads.both(heads.decode(features, name="shared"), name="shared")
+        return {"semseg": semseg, "depth": depth}
+
+    model = zoo.build(mine, encoder="resnet18")
+    assert model.name == model.architecture["arch"] == "mine"
+    assert count_parameters(model) == count_parameters(zoo.build("joint", encoder="resnet18"))
+    model.save(tmp_path / "mine.keras")
+    assert zoo.load(tmp_path / "mine.keras").architecture == model.architecture
+    tuned = zoo.load(tmp_path / "mine.keras", num_classes=4, arch=mine)
+    assert tuned.spec.num_classes == 4 and tuned.architecture == model.architecture
