@@ -123,7 +123,9 @@ class MetricsTable(keras.callbacks.Callback):
         place = {"epoch": epoch + 1, "step": self.clock.step, "seconds": round(self.clock.seconds, 1)}
         self.rows.append({**place, "learning_rate": self.clock.learning_rate, **numbers(logs)})
         text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=list(self.rows[-1]), lineterminator="\n")
+        # An epoch that is not validated has fewer.
+        names = list(dict.fromkeys(name for row in self.rows for name in row))
+        writer = csv.DictWriter(text, fieldnames=names, lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows)
         write_text(self.path, text.getvalue())
@@ -133,7 +135,7 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
     """The rows of a `metrics.csv`; raises `UserError` where it is another table."""
     try:
         with open(path, newline="", encoding="utf-8") as file:
-            rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+            rows = [{name: float(value) for name, value in row.items() if value != ""} for row in csv.DictReader(file)]
         if not all(row.keys() >= {"epoch", "step"} for row in rows):
             raise ValueError("no epoch or no step")
         return rows

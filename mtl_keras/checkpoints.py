@@ -25,6 +25,7 @@ State = dict[str, np.ndarray]
 # A step, the state after it, and facts that go with it.
 SavedState = tuple[int, State, dict[str, Any]]
 
+_SEED = re.compile(r"seed_generator(_\d+)?/")
 _NAME = re.compile(r"step-(\d{10})-([0-9a-f]{16})\.safetensors")
 
 
@@ -46,8 +47,8 @@ def _trained(model: keras.Model) -> dict[str, keras.Variable]:
 
 
 def weights_of(model: keras.Model) -> State:
-    """Copies of a model's variables by path, batch statistics included."""
-    return _copies(_named({"": model.variables}))
+    """Copies of a model's weights by path, batch statistics included and dropouts' seeds left out."""
+    return _copies(_named({"": model.weights}))
 
 
 def _copies(variables: Mapping[str, keras.Variable]) -> State:
@@ -56,7 +57,7 @@ def _copies(variables: Mapping[str, keras.Variable]) -> State:
 
 def assign_weights(model: keras.Model, weights: State) -> None:
     """Puts back what `weights_of` took; raises `UserError` where the model is another one."""
-    assign(_named({"": model.variables}), weights)
+    assign(_named({"": model.weights}), weights)
 
 
 def assign(variables: Mapping[str, keras.Variable], arrays: State) -> None:
@@ -77,8 +78,12 @@ def assign(variables: Mapping[str, keras.Variable], arrays: State) -> None:
 def _named(groups: Mapping[str, list[keras.Variable]]) -> dict[str, keras.Variable]:
     named: dict[str, keras.Variable] = {}
     for group, variables in groups.items():
+        seeds = 0
         for variable in variables:
-            name = f"{group}/{variable.path}".lstrip("/")
+            # Keras numbers them through the whole process: the same network would have other names in another place.
+            path, is_seed = _SEED.subn(f"seed_generator_{seeds}/", variable.path)
+            seeds += is_seed
+            name = f"{group}/{path}".lstrip("/")
             if name in named:
                 raise ValueError(f"two variables have the path '{name}'")
             named[name] = variable

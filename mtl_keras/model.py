@@ -27,7 +27,7 @@ from mtl_keras.layer_calls import LayerCalls
 from mtl_keras.layers import PixelNormalization, check_images
 from mtl_keras.losses import TASKS, DepthLoss, SegmentationLoss, check_labels, valid_depth, valid_labels
 from mtl_keras.metrics import MeanIoU, SILogRMSE, grader
-from mtl_keras.model_checks import check_compile, check_outputs, no_export
+from mtl_keras.model_checks import check_compile, check_optimizer, check_outputs, no_export
 
 
 @keras.saving.register_keras_serializable("mtl_keras")
@@ -81,6 +81,8 @@ class MultiTaskModel(keras.Model):
             ValueError: a loss or a weight of no task, a loss that cannot be called, or metrics.
         """
         check_compile(loss, loss_weights, kwargs)
+        scales_loss = self.dtype_policy.name == "mixed_float16" and kwargs.get("auto_scale_loss", True)
+        check_optimizer(optimizer, scales_loss)
         self.task_losses = {**self._default_losses(), **(loss or {})}
         self.task_weights = {**dict.fromkeys(TASKS, 0.5), **(loss_weights or {})}
         lay_out_kernels(self)
@@ -218,7 +220,8 @@ class MultiTaskModel(keras.Model):
 
     def predict_on_batch(self, x):
         """As `keras.Model.predict_on_batch`, with depth clamped to the dataset's range."""
-        return self._clamped(super().predict_on_batch(x))
+        with state_kept(self):
+            return self._clamped(super().predict_on_batch(x))
 
     @property
     def metrics_names(self):
@@ -236,7 +239,7 @@ class MultiTaskModel(keras.Model):
         return getattr(self._normalization(), "mean", (0.0, 0.0, 0.0))
 
     def _normalization(self) -> PixelNormalization | None:
-        return next((layer for layer in self.layers if isinstance(layer, PixelNormalization)), None)
+        return next((layer for layer in self._flatten_layers() if isinstance(layer, PixelNormalization)), None)
 
     def _check_classes(self, batches):
         """Raises `UserError` for a loader of other classes, whose labels would count as ignore or as others."""
@@ -323,8 +326,12 @@ class MultiTaskModel(keras.Model):
         config = dict(config)
         spec = DataSpec.from_dict(config.pop("spec"))
         architecture, dtype = as_tuples(config.pop("architecture")), config.pop("dtype")
-        graph = keras.Model.from_config(config, custom_objects=custom_objects)
-        model = cls(graph.inputs[0], graph.output, name=graph.name, spec=spec, architecture=architecture)
+        of_graph = ("name", "trainable", "layers", "input_layers", "output_layers")
+        graph = keras.Model.from_config({key: config.pop(key) for key in of_graph}, custom_objects=custom_objects)
+        # What is left is a subclass' own.
+        model = cls(graph.inputs[0], graph.output, name=graph.name, spec=spec, architecture=architecture, **config)
+        if not graph.trainable:
+            model.trainable = False
         model.dtype_policy = dtype
         return model
 

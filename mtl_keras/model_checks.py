@@ -8,6 +8,7 @@ import keras
 
 from mtl_keras.data.spec import DataSpec
 from mtl_keras.losses import TASKS
+from mtl_keras.optimizers import unwrapped
 
 
 def check_outputs(outputs: Mapping[str, keras.KerasTensor], spec: DataSpec) -> None:
@@ -43,6 +44,16 @@ def check_compile(loss: Any, loss_weights: Any, options: Mapping[str, Any]) -> N
             raise ValueError(f"loss_weights: {weight!r} of {task} is no number; give one, such as 0.5")
     if options.get("metrics") or options.get("weighted_metrics"):
         raise ValueError("metrics: the model brings its own; leave them out, or give fit a callback")
+
+
+def check_optimizer(optimizer: Any, scales_loss: bool) -> None:
+    """Raises `ValueError` for steps to be left out where Keras scales the loss, and leaves them out by its own rule."""
+    inner = unwrapped(optimizer)
+    if getattr(inner, "skip_non_finite", False) and (scales_loss or inner is not optimizer):
+        raise ValueError(
+            "skip_non_finite: does not go with a scaled loss, which skips such steps by itself; use mixed_bfloat16, or "
+            "leave it out"
+        )
 
 
 def no_export(format: str, signature: Any) -> str:

@@ -75,3 +75,11 @@ def test_waiting_for_logs_waits_for_the_device():
     logs = {"loss": keras.ops.sum(big @ big @ big)}
     backend.wait_for(logs)
     assert logs["loss"].is_ready()
+
+
+def test_epochs_that_are_not_validated_leave_their_cells_empty(tmp_path):
+    table = MetricsTable(tmp_path / "metrics.csv", Clock())
+    for epoch, logs in enumerate(({"loss": 2.0}, {"loss": 1.0, "val_loss": 1.5}, {"loss": 0.5})):
+        table.on_epoch_end(epoch, logs)
+    rows = read_metrics(tmp_path / "metrics.csv")
+    assert [row.get("val_loss") for row in rows] == [None, 1.5, None] and rows[2]["loss"] == 0.5

@@ -1,11 +1,13 @@
 """Networks of users' own: what their layers add to the loss counts, and what cannot be trained is refused."""
 
+import concurrent.futures
+
 import keras
 import numpy as np
 import pytest
 from keras import layers
 
-from mtl_keras import MultiTaskModel, PixelNormalization
+from mtl_keras import Adam, MultiTaskModel, PixelNormalization
 from tests import harness
 
 SIZE = (32, 48)
@@ -196,3 +198,76 @@ def test_arguments_may_be_given_in_the_order_that_keras_has_them_in():
     assert len(model.predict(x, 2, 0, 1)["depth"]) == 2
     with pytest.raises(TypeError, match="epoch"):
         model.fit(x, y, epoch=3)
+
+
+class Tempered(MultiTaskModel):
+    """A model with an argument of its own."""
+
+    def __init__(self, inputs, outputs, name=None, *, temperature=1.0, **options):
+        super().__init__(inputs, outputs, name, **options)
+        self.temperature = temperature
+
+    def get_config(self):
+        return {**super().get_config(), "temperature": self.temperature}
+
+
+def test_a_config_keeps_a_subclass_own_arguments_and_what_is_frozen():
+    plain = network()
+    model = Tempered(plain.inputs[0], plain.output, spec=plain.spec, temperature=3.0)
+    model.get_layer("conv").trainable = False
+    again = Tempered.from_config(model.get_config())
+    assert again.temperature == 3.0 and again.trainable
+    assert len(again.trainable_variables) == len(model.trainable_variables) == 4
+    model.trainable = False
+    model.get_layer("conv").trainable = True
+    again = Tempered.from_config(model.get_config())
+    assert not again.trainable and not again.trainable_variables
+
+
+def test_steps_are_not_left_out_where_the_loss_is_scaled(precision):
+    with pytest.raises(ValueError, match="skip_non_finite: does not go with a scaled loss"):
+        network().compile(keras.optimizers.LossScaleOptimizer(Adam(skip_non_finite=True)))
+    precision("mixed_float16")
+    with pytest.raises(ValueError, match="skip_non_finite: does not go with a scaled loss"):
+        harness.tiny_model().compile(Adam(skip_non_finite=True))
+    harness.tiny_model().compile(Adam(skip_non_finite=True), auto_scale_loss=False)
+
+
+def test_a_network_around_another_has_its_stride():
+    inner = harness.tiny_model()
+    image = keras.Input((None, None, 3), name="image")
+    outer = MultiTaskModel(image, {name: inner(image)[name] for name in ("semseg", "depth")}, spec=inner.spec)
+    assert (outer.output_stride, outer.padding_color) == (inner.output_stride, inner.padding_color)
+    assert outer.predict_images(np.zeros((33, 47, 3), "uint8")).depth.shape == (33, 47)
+
+
+class Looks(keras.callbacks.Callback):
+    def __init__(self, image):
+        super().__init__()
+        self.image, self.shapes = image, []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.shapes.append(self.model.predict_images(self.image).depth.shape)
+
+
+def test_images_are_predicted_in_the_middle_of_an_epoch():
+    x, y, histories = harness.images(4, *SIZE), harness.labels(4, *SIZE, num_classes=4), []
+    looks = Looks(x[0])
+    weights = network().get_weights()
+    for callbacks in ([], [looks]):
+        model = network()
+        model.set_weights(weights)
+        model.compile(keras.optimizers.SGD(0.01))
+        histories.append(model.fit(x, y, batch_size=2, epochs=2, verbose=0, shuffle=False, callbacks=callbacks).history)
+    assert looks.shapes == [SIZE] * 4
+    assert histories[0] == histories[1]
+
+
+def test_images_are_predicted_from_several_threads():
+    model, x = network(), harness.images(8, *SIZE)
+    expected = [model.predict_images(image).depth for image in x]
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda image: model.predict_images(image).depth, x))
+        whole = list(pool.map(lambda images: model.predict(images, verbose=0)["depth"], [x, x]))
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(*whole)

@@ -99,9 +99,13 @@ def build(
 
 def _topology(arch: str | Topology) -> tuple[str, Topology]:
     """A topology's name and its function."""
-    if callable(arch):
-        return getattr(arch, "__name__", type(arch).__name__).strip("<>"), arch
     functions = topologies()
+    if callable(arch):
+        name = getattr(arch, "__name__", type(arch).__name__).strip("<>")
+        # A saved model has the name alone.
+        if functions.get(name, arch) is not arch:
+            raise UserError(f"arch: the zoo has a topology '{name}'; give your function another name")
+        return name, arch
     if arch in PRESETS:
         raise UserError(f"arch: '{arch}' is a preset; give what it is made of: {PRESETS[arch].call}")
     if arch not in functions:

@@ -2,6 +2,8 @@
 
 import contextlib
 import importlib
+import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -59,12 +61,21 @@ def compiled_steps(model: keras.Model) -> Any:
     return importlib.import_module("mtl_keras.backend.torch_graphs").CompiledSteps(model)
 
 
+_LOCKS: weakref.WeakKeyDictionary[keras.Model, Any] = weakref.WeakKeyDictionary()
+
+
 @contextlib.contextmanager
 def state_kept(model: keras.Model) -> Iterator[None]:
     """Where `fit`, `evaluate` or `predict` fails under JAX, gives a model the values back that Keras took from it."""
     if keras.backend.backend() != "jax":
         yield
         return
+    # One call at a time: what one has taken, another would not find.
+    with _LOCKS.setdefault(model, threading.RLock()):
+        yield from _kept(model)
+
+
+def _kept(model: keras.Model) -> Iterator[None]:
     # A callback may ask in the middle of `fit`, whose state is the newest then; any other is of a call that is over.
     if any(variable._value is None for variable in _variables(model)):
         model.jax_state_sync()

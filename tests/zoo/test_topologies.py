@@ -6,6 +6,7 @@ import pytest
 
 import zoo
 from mtl_keras import UserError
+from mtl_keras.checkpoints import restore_training_state, training_state
 from mtl_keras.cost import count_parameters
 from mtl_keras.data.spec import MINISCAPES, numbered_classes
 from tests import harness
@@ -100,7 +101,8 @@ def test_a_preset_without_weights_says_how_to_build_it():
 
 def test_a_topology_of_ones_own_is_a_function(tmp_path):
     def mine(features, heads):
-        semseg, depth = heads.both(heads.decode(features, name="shared"), name="shared")
+        shared = keras.layers.Dropout(0.1)(heads.decode(features, name="shared"))
+        semseg, depth = heads.both(shared, name="shared")
         return {"semseg": semseg, "depth": depth}
 
     model = zoo.build(mine, encoder="resnet18")
@@ -110,3 +112,10 @@ def test_a_topology_of_ones_own_is_a_function(tmp_path):
     assert zoo.load(tmp_path / "mine.keras").architecture == model.architecture
     tuned = zoo.load(tmp_path / "mine.keras", num_classes=4, arch=mine)
     assert tuned.spec.num_classes == 4 and tuned.architecture == model.architecture
+    again = zoo.build(mine, encoder="resnet18")
+    for one in (model, again):
+        one.compile(None)
+    restore_training_state(again, training_state(model))
+    mine.__name__ = "joint"
+    with pytest.raises(UserError, match="arch: the zoo has a topology 'joint'; give your function another name"):
+        zoo.build(mine)
