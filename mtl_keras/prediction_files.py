@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from mtl_keras.data.depth_encoding import encode_inverse_depth
+from mtl_keras.data.depth_encoding import INVERSE_DEPTH_RANGE, encode_inverse_depth
 from mtl_keras.data.images import encode
 from mtl_keras.data.spec import DataSpec
 
@@ -27,6 +27,12 @@ def depth_16_png(metres: np.ndarray) -> bytes:
     near = np.clip(np.nan_to_num(metres), 0, FARTHEST_DEPTH_16)
     codes = np.rint(near.astype(np.float64) * DEPTH_UNITS_PER_METRE)
     return encode(Image.fromarray(codes.astype(np.uint16)), format="PNG")
+
+
+def fits_8_bits(spec: DataSpec) -> bool:
+    """Whether all depth of a dataset lies within 4–300 m, which is what `depth_8_png` holds."""
+    (nearest, farthest), (least, greatest) = INVERSE_DEPTH_RANGE, spec.depth_range
+    return nearest <= least and greatest <= farthest
 
 
 def depth_8_png(metres: np.ndarray) -> bytes:

@@ -132,7 +132,7 @@ class LastState(keras.callbacks.Callback):
         try:
             writing.result()
         except OSError as error:
-            print(f"warning: the state could not be saved ({error}); the one before stays", file=sys.stderr)
+            print(f"warning: the state could not be saved ({error}); what was saved before stays", file=sys.stderr)
 
 
 class Stopped(BaseException):

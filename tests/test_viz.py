@@ -228,6 +228,11 @@ def test_history_draws_the_three_curves_and_names_the_best_epoch(tmp_path):
         viz.plot_history({"loss": [1.0]})
 
 
+def test_epochs_that_are_all_alike_have_no_best():
+    figure = viz.plot_history({"val_grader": [0.0, 0.0], "val_miou": [1.0, 2.0]})
+    assert [len(axes.texts) for axes in figure.axes] == [0, 1]
+
+
 def test_confusion_shows_recall_and_iou():
     figure = viz.plot_confusion(np.array([[6, 2, 0], [2, 10, 0], [0, 0, 0]]), ("road", "car", "train"))
     written = [text.get_text() for text in figure.axes[0].texts]

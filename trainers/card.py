@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import math
 from typing import Any
 
 from mtl_keras import backend
@@ -68,7 +69,9 @@ def write(
 
 
 def _row(name: str, columns: dict[str, dict[str, float]]) -> str:
-    return f"| {name} | {' | '.join(f'{values[name]:.3f}' for values in columns.values())} |"
+    # What the split has no labels of is not a number.
+    cells = ("–" if math.isnan(values[name]) else f"{values[name]:.3f}" for values in columns.values())
+    return f"| {name} | {' | '.join(cells)} |"
 
 
 def _duration(seconds: float) -> str:

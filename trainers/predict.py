@@ -6,7 +6,8 @@ that was given, or by its own name; where images of several folders would be cal
 paths below the folder that they have in common.
 
 - `overlay/`: the image under the colours of its classes.
-- `semseg/`: class ids, a palette PNG of train ids.
+- `semseg/`: class ids, a palette PNG of train ids. Cityscapes' own evaluation takes label ids: `trainId2label` of
+  cityscapesScripts has them.
 - `depth/`: a 16-bit PNG of metres × 256, as KITTI has it; the farthest it can hold is 255.996 m.
 - `depth8/`: an 8-bit PNG of inverse depth, as Miniscapes has it (4–300 m; what lies outside is clamped). Of a model
   whose depth range goes beyond these, it is written only where `--only=depth8` asks for it.
@@ -117,8 +118,7 @@ def _asked() -> tuple[str, ...]:
 
 def usual_kinds(spec: DataSpec) -> tuple[str, ...]:
     """Which kinds of output are written where none is asked for: those that can hold a model's depth."""
-    (nearest, farthest), (least, greatest) = INVERSE_DEPTH_RANGE, spec.depth_range
-    return tuple(kind for kind in KINDS if kind != "depth8" or nearest <= least and greatest <= farthest)
+    return tuple(kind for kind in KINDS if kind != "depth8" or prediction_files.fits_8_bits(spec))
 
 
 def read(items: Iterable[Input], progress: Progress) -> Iterator[tuple[str, Any]]:

@@ -153,9 +153,9 @@ def locked(run: RunFolder) -> Iterator[None]:
             raise
         except OSError as error:
             reason = error.strerror or first_line(error)
-            raise UserError(
-                f"{error.filename or run.path}: {reason}; mend that, then go on with --resume={run.path}"
-            ) from error
+            has_state = any(run.checkpoints.glob("step-*.safetensors"))
+            again = f"go on with --resume={run.path}" if has_state else f"start again with --config={run.config}"
+            raise UserError(f"{error.filename or run.path}: {reason}; mend that, then {again}") from error
 
 
 def _take(file: IO[str]) -> bool:

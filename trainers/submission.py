@@ -3,10 +3,11 @@
 `python -m trainers.submission ARCHIVE` checks every file of an archive and scores it where the split has labels.
 
 An archive holds `predictions/semseg/<id>.png` (palette of train ids), `predictions/depth/<id>.png` (8-bit inverse depth
-as Miniscapes has it), `metrics.json`, `config.json` and `README.md`. What is no ASCII letter, digit, `_`, `.`, `-` or
-`~` in an id is escaped as in a URL, so that no two ids get one name. Predictions cover what is evaluated: the whole
-image, cut from the top-left corner to multiples of 32 pixels. No file names a folder of the machine that wrote it:
-where the dataset is not prepared in TFDS's folder, give `--data_dir` or `--prepared_dir`.
+as Miniscapes has it, or, of models of other depth than 4–300 m, 16-bit metres × 256), `metrics.json`, `config.json` and
+`README.md`. What is no ASCII letter, digit, `_`, `.`, `-` or `~` in an id is escaped as in a URL, so that no two ids
+get one name. Predictions cover what is evaluated: the whole image, cut from the top-left corner to multiples of 32
+pixels. No file names a folder of the machine that wrote it: where the dataset is not prepared in TFDS's folder, give
+`--data_dir` or `--prepared_dir`.
 """
 
 import contextlib
@@ -25,13 +26,14 @@ from absl import flags
 from mtl_keras.data import Dataset
 from mtl_keras.data.depth_encoding import decode_depth
 from mtl_keras.data.images import BadFile, open_image, require_mode
+from mtl_keras.data.raw_files import GREY_16
 from mtl_keras.data.spec import IGNORE_LABEL, DataSpec
 from mtl_keras.data.views import EvalView
 from mtl_keras.errors import UserError
 from mtl_keras.evaluation import Evaluation
 from mtl_keras.files import replacing
 from mtl_keras.inference import Prediction
-from mtl_keras.prediction_files import depth_8_png, semseg_png
+from mtl_keras.prediction_files import DEPTH_UNITS_PER_METRE, depth_8_png, depth_16_png, fits_8_bits, semseg_png
 from trainers import cli, data_flags, portable
 from trainers.config import checked_config
 
@@ -56,7 +58,8 @@ class Archive:
         """Adds the predictions of a batch; those beyond its ids are of padding."""
         for name, prediction in zip(ids, predictions, strict=False):
             self.file.writestr(member("semseg", name), semseg_png(prediction.semseg, self.spec))
-            self.file.writestr(member("depth", name), depth_8_png(prediction.depth))
+            depth_png = depth_8_png if fits_8_bits(self.spec) else depth_16_png
+            self.file.writestr(member("depth", name), depth_png(prediction.depth))
 
     def add_texts(self, texts: Mapping[str, str]) -> None:
         """Adds text files by their names, at the archive's top."""
@@ -148,8 +151,8 @@ def _read(problems: list[str], file: zipfile.ZipFile, kind: str, info, sample, s
         return None
     try:
         image = open_image(file.read(info), name)
-        modes = ("P", "L") if kind == "semseg" else ("L",)
-        require_mode(image, modes, "8-bit palette or grey" if kind == "semseg" else "8-bit grey", name)
+        modes = ("P", "L") if kind == "semseg" else ("L", *GREY_16)
+        require_mode(image, modes, "8-bit palette or grey" if kind == "semseg" else "8- or 16-bit grey", name)
         codes = np.asarray(image)
         if codes.shape != sample["semseg"].shape:
             height, width = sample["semseg"].shape
@@ -163,7 +166,11 @@ def _read(problems: list[str], file: zipfile.ZipFile, kind: str, info, sample, s
     except (BadFile, *_UNREADABLE) as error:
         problems.append(str(error) if isinstance(error, BadFile) else f"{name}: cannot be unpacked ({error})")
         return None
-    return codes if kind == "semseg" else decode_depth(codes, "inverse")
+    if kind == "semseg":
+        return codes
+    if codes.dtype == np.uint8:
+        return decode_depth(codes, "inverse")
+    return (codes / DEPTH_UNITS_PER_METRE).astype(np.float32)
 
 
 def main(arguments: list[str]) -> int | None:

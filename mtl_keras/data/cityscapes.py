@@ -7,6 +7,7 @@ It reads the official archives, or the trees that they unpack to:
 import dataclasses
 import functools
 import json
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ _FOLDERS = ("leftImg8bit", "gtFine", "disparity", "camera")
 _IMAGE = "_leftImg8bit.png"
 _LABEL_IDS = "_gtFine_labelIds.png"
 _TRAIN_IDS = "_gtFine_labelTrainIds.png"
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +80,7 @@ class CityscapesConfig(tfds.core.BuilderConfig):
         """Finds the frames of a folder; the configuration is named by the fingerprint of its files.
 
         Raises:
-            UserError: no image in any split, or an option that makes no sense.
+            UserError: no image in any split, disparity without any camera, or an option that makes no sense.
         """
         size = image_size
         if size is not None and not (images.is_size(size) and max(size) <= images.MAX_SIDE):
@@ -91,11 +94,28 @@ class CityscapesConfig(tfds.core.BuilderConfig):
                 f"data_dir {data_dir} holds no Cityscapes: expected {_FOLDERS[0]}/train/<city>/*{_IMAGE} "
                 f"or {_FOLDERS[0]}_trainvaltest.zip, from https://www.cityscapes-dataset.com/downloads/"
             )
+        _check_found(data_dir, [frame for split in frames.values() for frame in split])
         sizes = "native" if size is None else f"{size[0]}x{size[1]}"
         least, greatest = map(float, depth_range)
         used = {file.path for file in raw_files.files_of(frames)}
         fingerprint = raw_files.fingerprint(data_dir, used, (least, greatest))
         return cls(name=f"{sizes}-{fingerprint}", size=size, depth_range=(least, greatest), frames=frames)
+
+
+def _check_found(data_dir: Path, frames: Sequence[Frame]) -> None:
+    """Refuses disparity without any camera, and tells of labels and disparity that no frame at all has."""
+    if any(frame.disparity for frame in frames) and not any(frame.camera for frame in frames):
+        raise UserError(
+            f"data_dir {data_dir} holds disparity but no camera, without which it is no depth: expected "
+            "camera/train/<city>/*_camera.json or camera_trainvaltest.zip, or no disparity"
+        )
+    for folder, what, found in (
+        ("gtFine", _LABEL_IDS, any(frame.label_ids or frame.train_ids for frame in frames)),
+        ("disparity", "_disparity.png", any(frame.disparity for frame in frames)),
+    ):
+        if not found:
+            place = f"{folder}/train/<city>/*{what} or {folder}_trainvaltest.zip"
+            logger.warning("%s has no %s", data_dir, place)
 
 
 class Cityscapes(ExampleBuilder):

@@ -133,7 +133,8 @@ def open_disk_cache(dataset: Dataset, folder: str | Path | None = None) -> DiskC
     except OSError as error:
         reason = "no space left" if error.errno == errno.ENOSPC else error.strerror
         raise UserError(
-            f"the disk cache cannot be written to {folder} ({reason}): use another --cache_dir, or --cache=ram"
+            f"the disk cache cannot be written to {folder} ({reason}): use another --cache_dir, --cache=none, or "
+            "--cache=ram without --workers"
         ) from error
 
 

@@ -144,7 +144,9 @@ def _set_epochs(axes: "Axes", last: int) -> None:
 def _mark_best(
     axes: "Axes", epochs: np.ndarray, values: np.ndarray, color: str, unit: str, more_is_better: bool
 ) -> None:
-    """A dot on the best epoch's value, with the number beside it."""
+    """A dot on the best epoch's value, with the number beside it; none where several epochs are all alike."""
+    if len(values) > 1 and np.ptp(values) == 0:
+        return
     best = int(np.argmax(values) if more_is_better else np.argmin(values))
     point = float(epochs[best]), float(values[best])
     axes.plot(*point, "o", color=color, markersize=7, markeredgecolor="white", markeredgewidth=1.5)

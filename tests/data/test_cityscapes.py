@@ -1,4 +1,5 @@
 import json
+import shutil
 import zipfile
 
 import numpy as np
@@ -272,6 +273,17 @@ def test_a_folder_without_cityscapes_says_where_it_comes_from(tmp_path):
     (tmp_path / "gtFine_trainvaltest.zip").write_bytes(b"half a download")
     with pytest.raises(UserError, match="to download again"):
         data.load("cityscapes", "train", data_dir=tmp_path, prepared_dir=tmp_path)
+
+
+def test_what_no_frame_has_is_told_at_once(tree, tmp_path, caplog):
+    shutil.rmtree(tree / "camera")
+    with pytest.raises(UserError, match=f"{tree} holds disparity but no camera, .*camera_trainvaltest.zip"):
+        data.make_builder("cityscapes", data_dir=tree, prepared_dir=tmp_path / "prepared")
+    shutil.rmtree(tree / "disparity")
+    (tree / "gtFine").rename(tree / "gtFine_trainvaltest")
+    data.make_builder("cityscapes", data_dir=tree, prepared_dir=tmp_path / "prepared")
+    for missing in ("gtFine/train/<city>/*_gtFine_labelIds.png", "disparity/train/<city>/*_disparity.png"):
+        assert f"{tree} has no {missing}" in caplog.text
 
 
 def test_archives_that_cannot_be_opened_are_listed_and_those_of_other_frames_passed_over(tree, tmp_path, caplog):

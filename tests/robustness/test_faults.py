@@ -130,7 +130,7 @@ def test_prepared_data_that_vanishes_is_one_line_with_the_way_on(source, tmp_pat
         for step in range(1, 100):
             loader[step]
     message = str(error.value)
-    assert "prepared data" in message and str(tmp_path / "prepared") in message and "--resume=" in message
+    assert "prepared data" in message and str(tmp_path / "prepared") in message and f"--config={run.config}" in message
     assert "\n" not in message
 
 
@@ -208,6 +208,10 @@ def test_an_error_of_the_system_in_a_run_names_the_file_and_the_way_on(tmp_path)
     run = create(RunConfig(runs_dir=str(tmp_path)))
     with pytest.raises(UserError) as error, locked(run):
         open(tmp_path / "gone").close()
-    assert str(error.value) == f"{tmp_path / 'gone'}: No such file or directory; mend that, then go on with " + (
-        f"--resume={run.path}"
-    )
+    reason = f"{tmp_path / 'gone'}: No such file or directory; mend that, then"
+    assert str(error.value) == f"{reason} start again with --config={run.config}"
+    run.checkpoints.mkdir()
+    (run.checkpoints / "step-0000000001-0123456789abcdef.safetensors").touch()
+    with pytest.raises(UserError) as error, locked(run):
+        open(tmp_path / "gone").close()
+    assert str(error.value) == f"{reason} go on with --resume={run.path}"

@@ -163,6 +163,26 @@ def test_predictions_of_any_id_are_found_again(tmp_path):
     assert problems == []
 
 
+@pytest.mark.parametrize("depth_range, depth", [((0.5, 40.0), 2.25), ((4.0, 300.0), 9.0)])
+def test_an_archive_holds_the_depth_of_models_of_any_range(tmp_path, depth_range, depth):
+    folder = tmp_path / "source" / "val"
+    for kind, array in (
+        ("images", np.zeros((32, 32, 3), np.uint8)),
+        ("labels", np.ones((32, 32), np.uint8)),
+        ("depth", np.full((32, 32), round(depth * 1000), np.uint16)),
+    ):
+        (folder / kind).mkdir(parents=True)
+        Image.fromarray(array).save(folder / kind / "a.png")
+    facts = f'classes = ["a", "b"]\ndepth_scale = 0.001\ndepth_range = {list(depth_range)}'
+    (tmp_path / "source" / "dataset.toml").write_text(facts)
+    dataset = data.load("folder", "val", data_dir=tmp_path / "source", prepared_dir=tmp_path / "prepared")
+    prediction = Prediction(np.ones((32, 32), np.uint8), np.full((32, 32), depth, np.float32))
+    with submission.writing(tmp_path / "submission.zip", dataset.spec) as archive:
+        archive.add([dataset.id(0)], [prediction])
+    problems, evaluation = submission.check(tmp_path / "submission.zip", dataset)
+    assert problems == [] and evaluation.results()["depth"]["pooled"]["rel"] < 0.02
+
+
 def _png(array: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(array).save(buffer, format="PNG")
