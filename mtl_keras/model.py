@@ -198,7 +198,8 @@ class MultiTaskModel(keras.Model):
             "steps_per_epoch": _steps(x, given.get("steps_per_epoch")),
             "validation_steps": _steps(validation, given.get("validation_steps")),
         }
-        with state_kept(self):
+        # Who feeds it may ask the model in another thread: not to be answered is better than to wait for ever.
+        with state_kept(self, alone=False):
             return super().fit(**given)
 
     def evaluate(

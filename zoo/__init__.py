@@ -1,6 +1,7 @@
 """What can be named and built.
 
-`build` takes a topology's name, `load` a run's or a file's; `list` and `presets` are of networks that have a name.
+`build` takes a topology's name or its function, `load` a run or a file; `list` and `presets` are of networks that have
+a name.
 """
 
 from zoo.builder import build, topologies

@@ -65,13 +65,15 @@ _LOCKS: weakref.WeakKeyDictionary[keras.Model, Any] = weakref.WeakKeyDictionary(
 
 
 @contextlib.contextmanager
-def state_kept(model: keras.Model) -> Iterator[None]:
-    """Where `fit`, `evaluate` or `predict` fails under JAX, gives a model the values back that Keras took from it."""
+def state_kept(model: keras.Model, *, alone: bool = True) -> Iterator[None]:
+    """Where `fit`, `evaluate` or `predict` fails under JAX, gives a model the values back that Keras took from it.
+
+    Meanwhile other threads' calls wait, for they would not find what this one has taken; not if it is not `alone`.
+    """
     if keras.backend.backend() != "jax":
         yield
         return
-    # One call at a time: what one has taken, another would not find.
-    with _LOCKS.setdefault(model, threading.RLock()):
+    with _LOCKS.setdefault(model, threading.RLock()) if alone else contextlib.nullcontext():
         yield from _kept(model)
 
 
