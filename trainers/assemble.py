@@ -10,6 +10,7 @@ import keras
 import zoo
 from mtl_keras import backend, data, optimizers
 from mtl_keras.data.cache import usual_cache
+from mtl_keras.data.folder import DEPTH_UNIT
 from mtl_keras.encoders import freeze_batch_norm
 from mtl_keras.errors import UserError
 from mtl_keras.losses import TASKS
@@ -55,7 +56,7 @@ def make_splits(config: RunConfig, parallel: backend.Parallel) -> Splits:
                 least, greatest = split.spec.depth_range
                 what = f"depth label within {least:g} to {greatest:g} m" if task == "depth" else "semseg label"
                 if task == "depth" and split.name == "folder":
-                    effect += "; the files' unit is depth_scale in dataset.toml"
+                    effect += f"; {DEPTH_UNIT}"
                 logger.warning("%s %s has no %s at all: %s", split.name, split.split, what, effect)
     count = backend.process_count()
     # Padding costs nothing in validation, so there a batch that the devices can share is made of any.

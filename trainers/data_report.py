@@ -10,6 +10,7 @@ from rich.text import Text
 
 from mtl_keras import viz
 from mtl_keras.data import Dataset, DataSpec, Statistics
+from mtl_keras.data.folder import DEPTH_UNIT
 from mtl_keras.errors import on_one_line
 from mtl_keras.viz.colors import depth_color_table
 
@@ -143,7 +144,7 @@ def _invalid_depth(dataset: Dataset, split: str, found: Statistics) -> str:
     verb = "has" if found.invalid_depth == 1 else "have"
     line = "{} of {} {} no pixel within {:g} to {:g} m".format(count, split, verb, *dataset.spec.depth_range)
     if dataset.name == "folder" and not found.depth_pixels:
-        line += "; the files' unit is depth_scale in dataset.toml"
+        line += f"; {DEPTH_UNIT}"
     return line
 
 

@@ -46,6 +46,11 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
+    def has_state(self) -> bool:
+        """Whether there is a state to go on from."""
+        return any(self.checkpoints.glob("step-*.safetensors"))
+
+    @property
     def best(self) -> Path:
         return self.checkpoints / "best.safetensors"
 
@@ -153,8 +158,7 @@ def locked(run: RunFolder) -> Iterator[None]:
             raise
         except OSError as error:
             reason = error.strerror or first_line(error)
-            has_state = any(run.checkpoints.glob("step-*.safetensors"))
-            again = f"go on with --resume={run.path}" if has_state else f"start again with --config={run.config}"
+            again = f"go on with --resume={run.path}" if run.has_state else f"start again with --config={run.config}"
             raise UserError(f"{error.filename or run.path}: {reason}; mend that, then {again}") from error
 
 

@@ -56,9 +56,9 @@ class Archive:
 
     def add(self, ids: Sequence[str], predictions: Sequence[Prediction]) -> None:
         """Adds the predictions of a batch; those beyond its ids are of padding."""
+        depth_png = depth_8_png if fits_8_bits(self.spec) else depth_16_png
         for name, prediction in zip(ids, predictions, strict=False):
             self.file.writestr(member("semseg", name), semseg_png(prediction.semseg, self.spec))
-            depth_png = depth_8_png if fits_8_bits(self.spec) else depth_16_png
             self.file.writestr(member("depth", name), depth_png(prediction.depth))
 
     def add_texts(self, texts: Mapping[str, str]) -> None:

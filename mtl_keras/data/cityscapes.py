@@ -33,6 +33,8 @@ _FOLDERS = ("leftImg8bit", "gtFine", "disparity", "camera")
 _IMAGE = "_leftImg8bit.png"
 _LABEL_IDS = "_gtFine_labelIds.png"
 _TRAIN_IDS = "_gtFine_labelTrainIds.png"
+_DISPARITY = "_disparity.png"
+_CAMERA = "_camera.json"
 
 logger = logging.getLogger(__name__)
 
@@ -107,11 +109,11 @@ def _check_found(data_dir: Path, frames: Sequence[Frame]) -> None:
     if any(frame.disparity for frame in frames) and not any(frame.camera for frame in frames):
         raise UserError(
             f"data_dir {data_dir} holds disparity but no camera, without which it is no depth: expected "
-            "camera/train/<city>/*_camera.json or camera_trainvaltest.zip, or no disparity"
+            f"camera/train/<city>/*{_CAMERA} or camera_trainvaltest.zip, or no disparity"
         )
     for folder, what, found in (
         ("gtFine", _LABEL_IDS, any(frame.label_ids or frame.train_ids for frame in frames)),
-        ("disparity", "_disparity.png", any(frame.disparity for frame in frames)),
+        ("disparity", _DISPARITY, any(frame.disparity for frame in frames)),
     ):
         if not found:
             place = f"{folder}/train/<city>/*{what} or {folder}_trainvaltest.zip"
@@ -206,8 +208,8 @@ def _find_frames(files: dict[str, SourceFile], split: str) -> list[Frame]:
             image=files[f"{prefix}{name}{_IMAGE}"],
             label_ids=files.get(f"gtFine/{split}/{name}{_LABEL_IDS}"),
             train_ids=files.get(f"gtFine/{split}/{name}{_TRAIN_IDS}"),
-            disparity=files.get(f"disparity/{split}/{name}_disparity.png"),
-            camera=files.get(f"camera/{split}/{name}_camera.json"),
+            disparity=files.get(f"disparity/{split}/{name}{_DISPARITY}"),
+            camera=files.get(f"camera/{split}/{name}{_CAMERA}"),
             same_id=tuple(files[f"{prefix}{twin}{_IMAGE}"] for twin in (name, *twins) if twins),
         )
         for frame_id, (name, *twins) in by_id.items()
@@ -232,7 +234,7 @@ def _read_disparity(file: SourceFile) -> np.ndarray:
 def _read_camera(frame: Frame) -> float:
     """Baseline · fx in metre · pixels of the full image, to which the disparity belongs whatever the stored size."""
     if frame.camera is None:
-        raise BadFile(frame.disparity, "no camera file, expected camera/…_camera.json beside it")
+        raise BadFile(frame.disparity, f"no camera file, expected camera/…{_CAMERA} beside it")
     try:
         camera = json.loads(frame.camera.read())
         baseline, fx = camera["extrinsic"]["baseline"], camera["intrinsic"]["fx"]

@@ -33,6 +33,8 @@ from mtl_keras.data.spec import IGNORE_LABEL, SPLITS, Color, DataSpec
 from mtl_keras.errors import UserError, first_line, on_one_line
 from mtl_keras.files import as_tuples, read_values
 
+# What to look at where no depth is valid.
+DEPTH_UNIT = "the files' unit is depth_scale in dataset.toml"
 _DESCRIPTIONS = ("dataset.toml", "dataset.json")
 _KINDS = ("images", "labels", "depth")
 

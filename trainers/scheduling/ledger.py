@@ -88,7 +88,7 @@ def state_of(run: RunFolder) -> State:
         return State.FINISHED
     if is_locked(run.lock):
         return State.BUSY
-    return State.STOPPED if any(run.checkpoints.glob("step-*.safetensors")) else State.MISSING
+    return State.STOPPED if run.has_state else State.MISSING
 
 
 def is_locked(path: Path) -> bool:
